@@ -1,0 +1,67 @@
+"""Weights and checkpoints on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from monai_r2unet.errors import InputError
+
+__all__ = ["latest", "load_weights", "sha256"]
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+def latest(folder: str | os.PathLike[str]) -> str:
+    """Path of the newest checkpoint (``*.pt``) in ``folder``.
+
+    Raises:
+        InputError: if there is none.
+    """
+    found = sorted(Path(folder).glob("*.pt"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise InputError(f"there is no checkpoint to resume from in {folder}; start without --resume")
+    return str(found[-1])
+
+
+def load_weights(network: nn.Module, path: str | os.PathLike[str], expected_sha256: str | None = None) -> None:
+    """Load a state dict into ``network``, without executing anything in the file (``weights_only=True``).
+
+    Args:
+        network: receives the weights.
+        path: of the state dict, as written by ``torch.save``.
+        expected_sha256: checksum of the file, compared before anything is read from it.
+
+    Raises:
+        InputError: if the file is missing, differs from its checksum, is no state dict, or does not fit the network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"weights not found: {path} does not exist; train the bundle or restore the file")
+    if expected_sha256 is not None:
+        got = sha256(path)
+        if got != expected_sha256:
+            raise InputError(
+                f"damaged weights: {path} has SHA-256 {got[:12]}..., expected {expected_sha256[:12]}...; "
+                "install the package again or restore the file"
+            )
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds on damaged files
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"damaged weights: {path} is not a file of tensors saved by torch ({reason})") from error
+    try:
+        network.load_state_dict(weights)
+    except (RuntimeError, AttributeError, TypeError) as error:
+        raise InputError(
+            f"weights do not fit: {path} does not hold the parameters of {type(network).__name__} as configured; "
+            "check the network's name and arguments"
+        ) from error

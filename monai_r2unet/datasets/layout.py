@@ -1,0 +1,75 @@
+"""What the layouts of a data set have in common: how to recognise them, and the cases that they hold."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from monai_r2unet.datasets.datalist import first_three
+from monai_r2unet.errors import InputError
+
+__all__ = ["Case", "Layout", "check_counterparts", "find_files"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image with its mask.
+
+    Attributes:
+        name: the name of the files to be written, without ending.
+        patient: all cases of a patient go to the same set.
+        read: loads image (HU) and mask (foreground > 0) as volumes on one grid.
+        split: the set in the data set's own division; None if it has none.
+    """
+
+    name: str
+    patient: str
+    read: Callable[[], tuple[sitk.Image, sitk.Image]]
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A way in which files lie in a folder as downloaded.
+
+    Attributes:
+        name: what the user types.
+        form: the files, in one line, for messages.
+        description: what the images are.
+        licence: under which terms they come.
+        reference: what to cite.
+        matches: tells whether a folder looks like this layout.
+        cases: lists the cases of a folder; raises InputError on missing counterparts.
+        validation: fraction of the patients that is drawn for validation where there is no other division.
+        test: the same for test.
+    """
+
+    name: str
+    form: str
+    description: str
+    licence: str
+    reference: str
+    matches: Callable[[Path], bool]
+    cases: Callable[[Path], Sequence[Case]]
+    validation: float = 0.1
+    test: float = 0.1
+
+
+def find_files(folder: Path, ending: str) -> Iterator[Path]:
+    """Find the files below ``folder`` with the given ending, in any case; linked folders are followed."""
+    for place, _, names in os.walk(folder, followlinks=True):
+        yield from (Path(place, name) for name in names if name.lower().endswith(ending) and not name.startswith("."))
+
+
+def check_counterparts(images: Sequence[str], masks: Sequence[str], where: Path) -> None:
+    """Raise InputError if an image has no mask."""
+    missing = sorted(set(images) - set(masks))
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {len(set(images))} images in {where} have no mask: {first_three(missing)}; "
+            "add the masks or take the images out"
+        )

@@ -1,0 +1,99 @@
+"""Figures of a training and of segmentations, as PNG files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["agreement_colours", "learning_curve", "overlays"]
+
+# Colour-blind safe (Okabe-Ito): true positive, false positive, false negative.
+AGREEMENT = {"true positive": (0, 158, 115), "false positive": (213, 94, 0), "false negative": (86, 180, 233)}
+
+
+def _pyplot() -> Any:
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ImportError('figures need matplotlib: pip install "monai-r2unet[train]"') from error
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def agreement_colours(
+    image: npt.NDArray[Any], prediction: npt.NDArray[Any], reference: npt.NDArray[Any], opacity: float = 0.5
+) -> npt.NDArray[np.uint8]:
+    """Paint where a mask agrees with its reference.
+
+    Args:
+        image: grey values from 0 to 1, (X, Y).
+        prediction: mask, (X, Y).
+        reference: mask, (X, Y).
+        opacity: of the paint.
+
+    Returns:
+        RGB, (X, Y, 3), uint8: green true positives, orange false positives, blue false negatives.
+    """
+    painted = np.repeat(np.clip(image, 0, 1)[..., None] * 255.0, 3, axis=-1)
+    prediction, reference = prediction.astype(bool), reference.astype(bool)
+    areas = (prediction & reference, prediction & ~reference, ~prediction & reference)
+    for area, colour in zip(areas, AGREEMENT.values(), strict=True):
+        painted[area] = (1 - opacity) * painted[area] + opacity * np.asarray(colour)
+    return painted.round().astype(np.uint8)
+
+
+def learning_curve(history: Sequence[Mapping[str, float]], key_metric: str, path: Path) -> None:
+    """Draw training loss and validation metric over the epochs.
+
+    Args:
+        history: a row an epoch: ``epoch``, ``train_loss`` and, where the epoch was validated, ``key_metric``.
+        key_metric: name of the validation metric.
+        path: of the PNG file.
+    """
+    pyplot = _pyplot()
+    figure, loss_axis = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    loss_axis.plot([row["epoch"] for row in history], [row["train_loss"] for row in history], "C0.-")
+    loss_axis.set_xlabel("epoch")
+    loss_axis.set_ylabel("training loss", color="C0")
+    loss_axis.set_ylim(bottom=0)
+    loss_axis.xaxis.get_major_locator().set_params(integer=True)
+    validated = [row for row in history if key_metric in row]
+    metric_axis = loss_axis.twinx()
+    metric_axis.plot([row["epoch"] for row in validated], [row[key_metric] for row in validated], "C1.-")
+    metric_axis.set_ylabel(key_metric.replace("_", " "), color="C1")
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def overlays(examples: Sequence[tuple[str, Mapping[str, Any]]], path: Path) -> None:
+    """Draw slices with their masks, one a column: the image above, the agreement with the reference below.
+
+    Args:
+        examples: (title, slice) with ``image`` (X, Y) from 0 to 1, ``label`` and ``prediction`` (X, Y), ``dice``, ``name``.
+        path: of the PNG file; without examples nothing is written.
+    """
+    if not examples:
+        return
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(2, len(examples), figsize=(3.4 * len(examples), 7), squeeze=False, layout="constrained")
+    for column, (title, one) in zip(axes.T, examples, strict=True):
+        painted = agreement_colours(one["image"], one["prediction"], one["label"])
+        # Arrays are (x, y); a picture's rows are y.
+        column[0].imshow(np.clip(one["image"], 0, 1).T, cmap="gray", vmin=0, vmax=1)
+        column[1].imshow(painted.transpose(1, 0, 2))
+        column[0].set_title(f"{title}: Dice {one['dice']:.4f}", fontsize=11)
+        column[1].set_title(one["name"], fontsize=8)
+        for axis in column:
+            axis.set_axis_off()
+    handles = [
+        pyplot.Rectangle((0, 0), 1, 1, color=np.asarray(colour) / 255.0, label=name) for name, colour in AGREEMENT.items()
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)

@@ -1,0 +1,222 @@
+"""Ignite handlers that show a training while it runs and report on it when it ends."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import ProgressBar
+from torch import nn
+
+from monai_r2unet.figures import learning_curve, overlays
+from monai_r2unet.metrics import Case, confusion, evaluate_case, summarize
+from monai_r2unet.results import format_measures, format_summary, versions, write_json
+
+__all__ = ["EvaluationReport", "TrainingProgress", "TrainingReport"]
+
+
+class TrainingProgress:
+    """A progress bar for each epoch with the loss, and after each validation a line with its key metric.
+
+    Args:
+        validator: the engine that validates, of which the key metric is shown.
+        key_metric: its name in ``validator.state.metrics``.
+    """
+
+    def __init__(self, validator: Engine, key_metric: str) -> None:
+        self.validator = validator
+        self.key_metric = key_metric
+        self.bar = ProgressBar(desc="Epoch", persist=False, file=sys.stderr)
+
+    def attach(self, trainer: Engine) -> None:
+        """Show the progress of ``trainer``."""
+        self.bar.attach(trainer, output_transform=lambda output: {"loss": float(_first(output)["loss"])})
+        # The validator's own handlers have the metric ready when its run completes.
+        self.validator.add_event_handler(Events.COMPLETED, self._validated, trainer)
+
+    def _validated(self, validator: Engine, trainer: Engine) -> None:
+        value = validator.state.metrics.get(self.key_metric)
+        if value is not None and trainer.state.max_epochs is not None:
+            self.bar.log_message(
+                f"Epoch {trainer.state.epoch}/{trainer.state.max_epochs}  "
+                f"loss {float(_first(trainer.state.output)['loss']):.4f}  "
+                f"{self.key_metric} {float(value):.4f}"
+            )
+
+
+class TrainingReport:
+    """Keep the history of a training, and at its end write and print what the best network does on the validation set.
+
+    Writes to ``output_dir``: ``history.csv`` (a row an epoch, continued by a resumed training), ``learning_curve.png``,
+    ``overlays.png`` (best, median and worst validation slice that shows or should show something), ``results.json``.
+
+    Args:
+        validator: evaluates the network on single slices.
+        network: the network, into which the best weights are loaded.
+        output_dir: folder of the results.
+        best_weights: state dict of the best epoch, written before by a checkpoint handler.
+        key_metric: name in ``validator.state.metrics`` by which epochs were compared.
+        describe: facts to write into ``results.json`` beside the metrics (seed, schedule, ...).
+        keep_history: continue ``history.csv`` instead of starting it again.
+    """
+
+    def __init__(
+        self,
+        validator: Engine,
+        network: nn.Module,
+        output_dir: str,
+        best_weights: str,
+        key_metric: str,
+        describe: Mapping[str, Any] | None = None,
+        keep_history: bool = False,
+    ) -> None:
+        self.validator = validator
+        self.network = network
+        self.output_dir = Path(output_dir)
+        self.best_weights = Path(best_weights)
+        self.key_metric = key_metric
+        self.describe = dict(describe or {})
+        self.history_file = self.output_dir / "history.csv"
+        self.history: list[dict[str, float]] = []
+        self.keep_history = keep_history
+        self._loss_sum = 0.0
+        self._loss_count = 0
+        self._validated = False
+
+    def attach(self, trainer: Engine) -> None:
+        """Report on ``trainer``: in distributed training on every process, of which the first writes."""
+        trainer.add_event_handler(Events.STARTED, self._started)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._iterated)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
+        trainer.add_event_handler(Events.COMPLETED, self._completed)
+        self.validator.add_event_handler(Events.COMPLETED, self._note_validation)
+
+    def _note_validation(self, validator: Engine) -> None:
+        self._validated = True
+
+    def _started(self, trainer: Engine) -> None:
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        self.history = []
+        if self.keep_history and self.history_file.exists():
+            with self.history_file.open(newline="") as file:
+                rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+            # The checkpoint may be older than the last row.
+            self.history = [row for row in rows if row["epoch"] <= trainer.state.epoch]
+
+    def _iterated(self, trainer: Engine) -> None:
+        self._loss_sum += float(_first(trainer.state.output)["loss"])
+        self._loss_count += 1
+
+    def _epoch(self, trainer: Engine) -> None:
+        row = {"epoch": float(trainer.state.epoch), "train_loss": self._loss_sum / max(1, self._loss_count)}
+        self._loss_sum, self._loss_count = 0.0, 0
+        if self._validated:
+            row.update({name: float(value) for name, value in self.validator.state.metrics.items()})
+        self._validated = False
+        self.history.append(row)
+        if idist.get_rank() != 0:
+            return
+        fields = list(dict.fromkeys(field for row in self.history for field in row))
+        temporary = self.history_file.with_suffix(".tmp")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fields)
+            writer.writeheader()
+            writer.writerows(self.history)
+        os.replace(temporary, self.history_file)
+
+    def _completed(self, trainer: Engine) -> None:
+        if self.best_weights.exists():
+            weights = torch.load(self.best_weights, map_location="cpu", weights_only=True)
+            getattr(self.network, "module", self.network).load_state_dict(weights)
+        slices: list[dict[str, Any]] = []
+        collect = self.validator.add_event_handler(Events.ITERATION_COMPLETED, _collect_slices, slices)
+        best_before = self.validator.state.best_metric, self.validator.state.best_metric_epoch
+        self.validator.run()
+        self.validator.state.best_metric, self.validator.state.best_metric_epoch = best_before
+        collect.remove()
+        if idist.get_rank() != 0:
+            return
+        metrics = {name: float(value) for name, value in self.validator.state.metrics.items()}
+        learning_curve(self.history, self.key_metric, self.output_dir / "learning_curve.png")
+        overlays(_best_median_worst(slices), self.output_dir / "overlays.png")
+        results = {
+            **self.describe,
+            "epochs": trainer.state.epoch,
+            "best_epoch": best_before[1],
+            "validation": metrics,
+            "versions": versions(),
+        }
+        write_json(results, self.output_dir / "results.json")
+        title = f"Validation with the weights of the best epoch ({best_before[1]}), pooled over all pixels:"
+        print(f"{title}\n{format_measures({'pooled': metrics})}\nFigures and results: {self.output_dir}")
+
+
+class EvaluationReport:
+    """Measure every case of an evaluation, write ``evaluation.json`` and print its table.
+
+    Args:
+        output_dir: folder of the result.
+        describe: facts to write beside the measures (weights, data, device, ...).
+        threshold: a voxel is foreground from this probability on.
+    """
+
+    def __init__(self, output_dir: str, describe: Mapping[str, Any] | None = None, threshold: float = 0.5) -> None:
+        self.output_dir = Path(output_dir)
+        self.describe = dict(describe or {})
+        self.threshold = threshold
+        self.cases: list[Case] = []
+
+    def attach(self, evaluator: Engine) -> None:
+        """Report on ``evaluator``, whose output holds ``pred`` (probabilities) and ``label`` on the image's own grid."""
+        evaluator.add_event_handler(Events.STARTED, lambda _: self.cases.clear())
+        evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._measure)
+        evaluator.add_event_handler(Events.COMPLETED, self._completed)
+
+    def _measure(self, evaluator: Engine) -> None:
+        for item in evaluator.state.output:
+            probabilities, label = torch.as_tensor(item["pred"]), torch.as_tensor(item["label"])
+            name = Path(str(item["image"].meta["filename_or_obj"])).name
+            self.cases.append(evaluate_case(name, probabilities > self.threshold, label, probabilities=probabilities))
+
+    def _completed(self, evaluator: Engine) -> None:
+        summary = summarize(self.cases)
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        write_json({**self.describe, "versions": versions(), **summary}, self.output_dir / "evaluation.json")
+        print(f"{format_summary(summary)}\nResult: {self.output_dir / 'evaluation.json'}")
+
+
+def _first(output: Any) -> Mapping[str, Any]:
+    """MONAI's engines put a list of decollated outputs, or one mapping, into their state."""
+    return output[0] if isinstance(output, list) else output
+
+
+def _collect_slices(validator: Engine, slices: list[dict[str, Any]]) -> None:
+    # With a postprocessing the engine decollates its batch: a list of slices, like its output.
+    for item, drawn in zip(validator.state.output, validator.state.batch, strict=True):
+        prediction = torch.as_tensor(item["pred"]) > 0.5
+        label = torch.as_tensor(item["label"]) > 0
+        if not (prediction.any() or label.any()):
+            continue
+        slices.append(
+            {
+                "image": torch.as_tensor(item["image"])[0].cpu().numpy(),
+                "label": label[0].cpu().numpy(),
+                "prediction": prediction[0].cpu().numpy(),
+                "dice": confusion(prediction, label).dice,
+                "name": f"{drawn['case']}, slice {int(drawn['slice'])}",
+            }
+        )
+
+
+def _best_median_worst(slices: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    ranked = sorted(slices, key=lambda one: -one["dice"])
+    if not ranked:
+        return []
+    return [("best", ranked[0]), ("median", ranked[len(ranked) // 2]), ("worst", ranked[-1])]

@@ -1,0 +1,22 @@
+"""Make the networks known to MONAI's bundle parser under MONAI's own module."""
+
+from __future__ import annotations
+
+import monai.networks.nets
+
+from monai_r2unet import networks
+
+__all__ = ["register"]
+
+
+def register() -> None:
+    """Offer the networks as ``monai.networks.nets.<name>`` too. Calling it again changes nothing.
+
+    Raises:
+        RuntimeError: if MONAI has a network of one of these names itself.
+    """
+    for name in networks.__all__:
+        network = getattr(networks, name)
+        if getattr(monai.networks.nets, name, network) is not network:
+            raise RuntimeError(f"monai.networks.nets.{name} exists already and is not the one of monai_r2unet")
+        setattr(monai.networks.nets, name, network)

@@ -1,0 +1,206 @@
+"""Transforms that MONAI lacks: in-plane fitting for the network, and what real chest CT holds beside a healthy chest.
+
+The random transforms work on single axial slices, shape (1, X, Y), scaled so that 0 is air (-1000 HU) and 1 the upper
+end of the bundle's window, with a label of the same shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, RandomizableTransform
+from torch.nn import functional
+
+__all__ = ["FitInPlaned", "RandConsolidationd", "RandFieldOfViewd", "RandSurroundingsd", "fit_in_plane", "in_plane_size"]
+
+
+def in_plane_size(size: int, shape: tuple[int, int], spacing: tuple[float, float] = (1.0, 1.0)) -> tuple[int, int]:
+    """Pixels (X, Y) of an image of ``shape`` and ``spacing`` (mm) once its longer side fills ``size`` square pixels.
+
+    The aspect ratio is that of the anatomy, not of the array: 256 x 80 pixels of 1 x 3 mm become nearly square.
+    """
+    extent = [n * abs(s) for n, s in zip(shape, spacing, strict=True)]
+    if not all(np.isfinite(extent)) or min(extent) <= 0:
+        extent = [float(n) for n in shape]
+    return max(1, round(size * extent[0] / max(extent))), max(1, round(size * extent[1] / max(extent)))
+
+
+def fit_in_plane(slices: torch.Tensor, size: int, fitted: tuple[int, int], mode: str) -> torch.Tensor:
+    """Resize ``slices`` (N, C, X, Y) to ``fitted`` and pad with zeros, on the far side, to (N, C, size, size).
+
+    Args:
+        slices: floating point images or masks.
+        size: side of the square result in pixels.
+        fitted: from :func:`in_plane_size`.
+        mode: ``"image"``: averages where pixels become fewer, interpolates where they become more; ``"mask"``: nearest.
+    """
+    if slices.shape[-2:] != fitted:
+        if mode == "mask":
+            slices = functional.interpolate(slices, fitted, mode="nearest-exact")
+        elif fitted[0] <= slices.shape[-2] and fitted[1] <= slices.shape[-1]:
+            slices = functional.interpolate(slices, fitted, mode="area")
+        else:
+            slices = functional.interpolate(slices, fitted, mode="bilinear", antialias=True)
+    return functional.pad(slices, (0, size - fitted[1], 0, size - fitted[0]))
+
+
+class FitInPlaned(MapTransform):  # type: ignore[misc]
+    """Fit the first two spatial axes of volumes (C, X, Y, Z) into ``size`` x ``size``; the slice axis stays as it is.
+
+    The same fitting as that of :class:`~monai_r2unet.inferers.SliceBySliceInferer`, so that a network sees in training
+    what it will see in use. Not invertible: for training and validation of slices, not for inference.
+
+    Args:
+        keys: of the images and masks.
+        size: side of the square slices in pixels.
+        mode: ``"image"`` or ``"mask"``, one for each key.
+    """
+
+    def __init__(self, keys: KeysCollection, size: int, mode: list[str]) -> None:
+        super().__init__(keys)
+        self.size = size
+        self.mode = mode
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Replace each of ``keys`` by its fitted volume, float32, without meta data."""
+        fitted_data = dict(data)
+        for key, mode in zip(self.keys, self.mode, strict=True):
+            volume = data[key]
+            spacing = tuple(float(s) for s in volume.pixdim[:2]) if isinstance(volume, MetaTensor) else (1.0, 1.0)
+            slices = torch.as_tensor(volume).float().permute(3, 0, 1, 2)
+            fitted = in_plane_size(self.size, (slices.shape[-2], slices.shape[-1]), (spacing[0], spacing[1]))
+            fitted_data[key] = fit_in_plane(slices, self.size, fitted, mode).permute(1, 2, 3, 0).contiguous()
+        return fitted_data
+
+
+class RandSliceTransform(RandomizableTransform, MapTransform):  # type: ignore[misc]
+    """Base of the random transforms of an image slice and its label."""
+
+    def __init__(self, image_key: str = "image", label_key: str = "label", prob: float = 0.1) -> None:
+        MapTransform.__init__(self, [image_key, label_key])
+        RandomizableTransform.__init__(self, prob)
+        self.image_key = image_key
+        self.label_key = label_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Change image and label, (1, X, Y) each, with probability ``prob``."""
+        changed = dict(data)
+        self.randomize(None)
+        if self._do_transform:
+            image, label = torch.as_tensor(data[self.image_key]), torch.as_tensor(data[self.label_key])
+            changed[self.image_key], changed[self.label_key] = self.apply(image, label)
+        return changed
+
+    def apply(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The changed pair."""
+        raise NotImplementedError
+
+    def grid(self, shape: torch.Size) -> tuple[torch.Tensor, torch.Tensor]:
+        """Coordinates of all pixels from -1 to 1 along x and y."""
+        x, y = torch.meshgrid(torch.linspace(-1, 1, shape[-2]), torch.linspace(-1, 1, shape[-1]), indexing="ij")
+        return x, y
+
+    def noise(self, shape: torch.Size) -> torch.Tensor:
+        """White noise of unit variance, (X, Y)."""
+        return torch.from_numpy(self.R.standard_normal((shape[-2], shape[-1]))).float()
+
+    def smooth_field(self, shape: torch.Size, cells: int) -> torch.Tensor:
+        """Noise of unit variance that is smooth over 1/``cells`` of the image, (X, Y)."""
+        coarse = torch.from_numpy(self.R.standard_normal((1, 1, cells, cells))).float()
+        return functional.interpolate(coarse, (shape[-2], shape[-1]), mode="bicubic", align_corners=True)[0, 0]
+
+
+class RandConsolidationd(RandSliceTransform):
+    """Imitate consolidation, ground glass and effusion: opacities inside the labelled lung, which stays labelled.
+
+    Patches of a smooth random field, or its dependent (posterior) part as an effusion fills it, take grey values between
+    ground glass and soft tissue (about -500 to 80 HU in a window of -1000 to 400 HU).
+
+    Args:
+        image_key: key of the image.
+        label_key: key of the lung mask.
+        prob: probability of a change.
+    """
+
+    def apply(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Opacify a random 5 to 90 % of the labelled pixels."""
+        lung = label[0] > 0
+        if not lung.any():
+            return image, label
+        field = self.smooth_field(image.shape, int(self.R.randint(4, 24)))
+        if self.R.rand() < 0.4:  # gravity
+            field = field * 0.3 + 4.0 * self.grid(image.shape)[1]
+        if self.R.rand() < 0.3:  # one side only
+            side = 1.0 if self.R.rand() < 0.5 else -1.0
+            field = field + 6.0 * side * self.grid(image.shape)[0]
+        start = torch.quantile(field[lung], float(1 - self.R.uniform(0.05, 0.9)))
+        edge = float(self.R.uniform(2.0, 20.0))
+        opacity = torch.sigmoid(edge * (field - start)) * lung
+        if self.R.rand() < 0.7:
+            grey = self.R.uniform(0.68, 0.78)  # consolidation, effusion
+        else:
+            grey = self.R.uniform(0.35, 0.68)  # ground glass
+            opacity = opacity * float(self.R.uniform(0.5, 1.0))
+        texture = grey + self.R.uniform(0.0, 0.03) * self.noise(image.shape)
+        texture = texture + self.R.uniform(0.0, 0.05) * self.smooth_field(image.shape, 32)
+        return image * (1 - opacity) + texture.clamp(0, 1) * opacity, label
+
+
+class RandFieldOfViewd(RandSliceTransform):
+    """Imitate a narrow reconstruction circle: air outside it, in the label too.
+
+    Args:
+        image_key: key of the image.
+        label_key: key of the mask.
+        prob: probability of a change.
+    """
+
+    def apply(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Clear what lies outside a random circle."""
+        x, y = self.grid(image.shape)
+        centre = self.R.uniform(-0.1, 0.1, 2)
+        inside = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 < self.R.uniform(0.6, 1.0) ** 2
+        return image * inside, label * inside
+
+
+class RandSurroundingsd(RandSliceTransform):
+    """Imitate what lies in the air around a body: arms at the sides, couches, blankets and cables.
+
+    Args:
+        image_key: key of the image.
+        label_key: key of the mask, whose pixels are never covered.
+        prob: probability of a change.
+    """
+
+    def apply(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw one to three objects where the image is air and not labelled."""
+        free = (image[0] < 0.05) & (label[0] == 0)
+        drawn = image[0].clone()
+        for _ in range(self.R.randint(1, 4)):
+            thing = self.arm(image.shape) if self.R.rand() < 0.6 else self.couch(image.shape)
+            drawn = torch.where(free, torch.maximum(drawn, thing), drawn)
+        return drawn[None], label
+
+    def arm(self, shape: torch.Size) -> torch.Tensor:
+        """An ellipse of soft tissue around a bone, far to the left or right."""
+        x, y = self.grid(shape)
+        side = 1.0 if self.R.rand() < 0.5 else -1.0
+        cx, cy = side * self.R.uniform(0.75, 1.0), self.R.uniform(-0.4, 0.5)
+        rx, ry = self.R.uniform(0.08, 0.2, 2)
+        radius = ((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2
+        flesh = self.R.uniform(0.62, 0.76) + 0.02 * self.noise(shape)
+        return torch.where(radius < 0.08, torch.ones_like(flesh), flesh) * (radius < 1)
+
+    def couch(self, shape: torch.Size) -> torch.Tensor:
+        """A thin, flat or bent sheet below (or above) the body."""
+        x, y = self.grid(shape)
+        height = self.R.uniform(0.45, 0.95) * (1.0 if self.R.rand() < 0.85 else -1.0)
+        bend = self.R.uniform(0.0, 0.35)
+        distance = (y - height + bend * x**2).abs()
+        sheet = (distance < self.R.uniform(0.004, 0.03)) & (x.abs() < self.R.uniform(0.4, 1.0))
+        return sheet * float(self.R.uniform(0.1, 0.9))
