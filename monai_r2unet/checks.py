@@ -62,7 +62,9 @@ def check_finite(image: sitk.Image, allowed: int, fill: float) -> tuple[sitk.Ima
             f"the image has {count} voxels that are NaN or infinite; repair it, or pass --allow-nonfinite {count} to "
             f"read them as {fill:g}"
         )
-    filled = sitk.GetImageFromArray(np.where(finite, values, np.float32(fill)), isVector=image.GetNumberOfComponentsPerPixel() > 1)
+    filled = sitk.GetImageFromArray(
+        np.where(finite, values, np.float32(fill)), isVector=image.GetNumberOfComponentsPerPixel() > 1
+    )
     filled.CopyInformation(image)
     return filled, count
 
@@ -97,7 +99,7 @@ def implausible_values(image: sitk.Image, image_format: dict[str, Any]) -> str |
         return None
     values = sitk.GetArrayViewFromImage(image)
     low, high = float(values.min()), float(values.max())
-    if low <= -300 and 0 <= high and -5000 <= low and high <= 40000:
+    if low <= -300 and high >= 0 and low >= -5000 and high <= 40000:
         return None
     return (
         f"the values, {low:g} to {high:g}, cannot be Hounsfield units of a body (air is -1000, water 0); "

@@ -20,6 +20,7 @@ __all__ = ["is_dicom", "read_dicom_file", "read_dicom_folder"]
 OFF_GRID = 0.2
 SAME_ORIENTATION = 1e-3  # direction cosines
 SAME_POSITION = 1e-3  # mm
+UNIT = 2e-3  # what rounding to three digits does to the products of direction cosines
 
 ENDINGS = (".dcm", ".dicom", ".ima")
 FILE_META = 4096  # bytes that hold the file meta information, where the SOP class is written
@@ -122,6 +123,13 @@ def _header(path: Path) -> Slice:
             values = []
         return np.array(values if len(values) == count else [np.nan] * count)
 
+    orientation = numbers("0020|0037", 6)
+    axes = orientation.reshape(2, 3)
+    if np.isfinite(axes).all() and not np.allclose(axes @ axes.T, np.eye(2), atol=UNIT):
+        raise InputError(
+            f"the DICOM file {path} has orientation {orientation.tolist()}, expected two perpendicular unit vectors: "
+            "copy it again from its source"
+        )
     # ITK says 1 mm where a slice does not give its distance to the next: its thickness is the better guess.
     steps = (numbers("0018|0088", 1)[0], numbers("0018|0050", 1)[0], reader.GetSpacing()[2])
     return Slice(
@@ -132,7 +140,7 @@ def _header(path: Path) -> Slice:
         size=reader.GetSize(),
         spacing=(*reader.GetSpacing()[:2], next(step for step in steps if 0 < step < np.inf)),
         pixel_type=reader.GetPixelID(),
-        orientation=numbers("0020|0037", 6),
+        orientation=orientation,
         position=numbers("0020|0032", 3),
     )
 
@@ -155,8 +163,9 @@ def _read_stack(source: Path, slices: Sequence[Slice]) -> sitk.Image:
     reader = sitk.ImageSeriesReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileNames([str(s.path) for s in slices])
-    if len({s.pixel_type for s in slices}) > 1:  # as in PET, where every slice has its own rescale slope
-        reader.SetOutputPixelType(sitk.sitkFloat32)
+    types = {s.pixel_type for s in slices}
+    if len(types) > 1:  # as in PET, where every slice has its own rescale slope
+        reader.SetOutputPixelType(sitk.sitkFloat32 if types & {sitk.sitkFloat32, sitk.sitkFloat64} else sitk.sitkInt32)
     image = reader.Execute()
     image.SetSpacing((*first.spacing[:2], step))
     if np.isfinite([*first.orientation, *first.position]).all():

@@ -81,7 +81,9 @@ def overlays(examples: Sequence[tuple[str, Mapping[str, Any]]], path: Path) -> N
     if not examples:
         return
     pyplot = _pyplot()
-    figure, axes = pyplot.subplots(2, len(examples), figsize=(3.4 * len(examples), 7), squeeze=False, layout="constrained")
+    figure, axes = pyplot.subplots(
+        2, len(examples), figsize=(3.4 * len(examples), 7), squeeze=False, layout="constrained"
+    )
     for column, (title, one) in zip(axes.T, examples, strict=True):
         painted = agreement_colours(one["image"], one["prediction"], one["label"])
         # Arrays are (x, y); a picture's rows are y.
@@ -92,7 +94,8 @@ def overlays(examples: Sequence[tuple[str, Mapping[str, Any]]], path: Path) -> N
         for axis in column:
             axis.set_axis_off()
     handles = [
-        pyplot.Rectangle((0, 0), 1, 1, color=np.asarray(colour) / 255.0, label=name) for name, colour in AGREEMENT.items()
+        pyplot.Rectangle((0, 0), 1, 1, color=np.asarray(colour) / 255.0, label=name)
+        for name, colour in AGREEMENT.items()
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     figure.savefig(path, dpi=120)

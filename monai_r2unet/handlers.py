@@ -183,7 +183,7 @@ class EvaluationReport:
         for item in evaluator.state.output:
             probabilities, label = torch.as_tensor(item["pred"]), torch.as_tensor(item["label"])
             name = Path(str(item["image"].meta["filename_or_obj"])).name
-            self.cases.append(evaluate_case(name, probabilities > self.threshold, label, probabilities=probabilities))
+            self.cases.append(evaluate_case(name, probabilities >= self.threshold, label, probabilities=probabilities))
 
     def _completed(self, evaluator: Engine) -> None:
         summary = summarize(self.cases)
@@ -200,7 +200,7 @@ def _first(output: Any) -> Mapping[str, Any]:
 def _collect_slices(validator: Engine, slices: list[dict[str, Any]]) -> None:
     # With a postprocessing the engine decollates its batch: a list of slices, like its output.
     for item, drawn in zip(validator.state.output, validator.state.batch, strict=True):
-        prediction = torch.as_tensor(item["pred"]) > 0.5
+        prediction = torch.as_tensor(item["pred"]) >= 0.5
         label = torch.as_tensor(item["label"]) > 0
         if not (prediction.any() or label.any()):
             continue

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
+from monai.utils import convert_to_tensor
 from torch import nn
 from torch.nn import functional
 
@@ -26,7 +27,7 @@ class SliceBySliceInferer(Inferer):  # type: ignore[misc]
         slice_size: side in pixels of the square images the network was trained on.
         batch_size: slices at a time; changes nothing but speed and memory.
         slice_transform: applied to each batch (N, C, X, Y) in its own units before the fitting, as a window in HU.
-        threshold: the result is a uint8 mask of ``probability > threshold``; ``None``: float32 probabilities.
+        threshold: the result is a uint8 mask of ``probability >= threshold``; ``None``: float32 probabilities.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class SliceBySliceInferer(Inferer):  # type: ignore[misc]
         # Called after every batch with the slices done and their total.
         self.on_progress: Callable[[int, int], None] | None = None
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
@@ -76,13 +77,13 @@ class SliceBySliceInferer(Inferer):  # type: ignore[misc]
         for start in range(0, count, self.batch_size):
             batch = volume[0, ..., start : start + self.batch_size].movedim(-1, 0).to(device, torch.float32)
             if self.slice_transform is not None:
-                batch = torch.as_tensor(self.slice_transform(batch))
+                batch = convert_to_tensor(self.slice_transform(batch))  # a plain one: MetaTensors slow the network down
             logits = network(fit_in_plane(batch, self.slice_size, fitted, "image"), *args, **kwargs)
             probabilities = torch.sigmoid(logits[..., : fitted[0], : fitted[1]].float())
             if fitted != (x, y):
                 probabilities = functional.interpolate(probabilities, (x, y), mode="bilinear", align_corners=False)
             if self.threshold is not None:
-                probabilities = (probabilities > self.threshold).to(torch.uint8)
+                probabilities = (probabilities >= self.threshold).to(torch.uint8)
             if result is None:
                 shape = (1, probabilities.shape[1], x, y, count)
                 result = torch.zeros(shape, dtype=probabilities.dtype, device=volume.device)

@@ -9,15 +9,12 @@ docs/metrics.md has the definitions, the conventions for empty masks, and what t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from ignite import distributed as idist
-from ignite.engine import Engine
-from ignite.metrics import Metric
 from numpy.typing import NDArray
 
 from monai_r2unet.errors import InputError
@@ -27,9 +24,9 @@ __all__ = [
     "Case",
     "ConfusionCounts",
     "RocHistogram",
-    "SegmentationMetrics",
     "confusion",
     "evaluate_case",
+    "measures_of",
     "roc_auc",
     "summarize",
 ]
@@ -234,7 +231,7 @@ class Case:
     @property
     def measures(self) -> dict[str, float]:
         """Each of `MEASURES`; NaN where undefined, ``auc`` also without probabilities."""
-        return _measures(self.counts, self.roc)
+        return measures_of(self.counts, self.roc)
 
 
 def evaluate_case(
@@ -280,7 +277,7 @@ def summarize(cases: Iterable[Case]) -> dict[str, Any]:
     rocs = [case.roc for case in cases if case.roc is not None]
     counts = sum((case.counts for case in cases), ConfusionCounts())
     roc = sum(rocs, RocHistogram()) if len(rocs) == len(cases) else None
-    pooled = _measures(counts, roc) | {"auc_error_bound": math.nan if roc is None else roc.auc_error_bound}
+    pooled = measures_of(counts, roc) | {"auc_error_bound": math.nan if roc is None else roc.auc_error_bound}
 
     by_case = [case.measures for case in cases]
     defined = {name: [row[name] for row in by_case if not math.isnan(row[name])] for name in MEASURES}
@@ -297,93 +294,8 @@ def summarize(cases: Iterable[Case]) -> dict[str, Any]:
     }
 
 
-class SegmentationMetrics(Metric):
-    """All pooled measures as one Ignite metric, for the ``key_metric`` of a MONAI evaluator.
-
-    Attached as ``{"val_dice": SegmentationMetrics(...)}`` it writes every measure, ``val_accuracy`` to ``val_auc``, and
-    the attached name is the one by which MONAI selects checkpoints. Counts are summed over all processes.
-
-    Args:
-        output_transform: gives the ``(probabilities, labels)`` of a batch, such as
-            ``monai.handlers.from_engine(["pred", "label"])``: each a list of 1 x H x W [x D] tensors or one tensor with
-            a batch dimension before. Probabilities are in [0, 1]; labels are foreground where > 0.
-        threshold: a pixel is foreground from this probability on.
-        prefix: goes before the name of each measure.
-        valid_key: where the engine's batch has the masks of valid pixels, such as ``"fov"``; None counts every pixel.
-    """
-
-    def __init__(
-        self,
-        output_transform: Callable[[Any], Any] = lambda x: x,
-        threshold: float = 0.5,
-        prefix: str = "val_",
-        valid_key: str | None = None,
-    ) -> None:
-        """See the class."""
-        self.threshold = threshold
-        self.prefix = prefix
-        self.valid_key = valid_key
-        super().__init__(output_transform)  # calls reset
-
-    def reset(self) -> None:
-        """Forget all batches."""
-        self._confusion = torch.zeros(4, dtype=torch.int64)
-        self._histogram = RocHistogram().counts
-
-    def update(self, output: Sequence[Any]) -> None:
-        """Count the pixels of a batch: ``(probabilities, labels)`` or ``(probabilities, labels, valid)``.
-
-        Raises:
-            InputError: not one foreground channel, shapes differ, or predictions are not probabilities.
-        """
-        probabilities, labels = output[:2]
-        masks = output[2] if len(output) > 2 else [None] * len(probabilities)
-        for scores, label, valid in zip(probabilities, labels, masks, strict=True):
-            if scores.shape[0] != 1:
-                raise InputError(
-                    f"Predictions of shape {tuple(scores.shape)} have {scores.shape[0]} channels, expected 1, the "
-                    "foreground probability: end the postprocessing with a sigmoid."
-                )
-            # The histogram comes first: it rejects what is not a probability.
-            self._histogram += RocHistogram.of(scores, label, valid).counts
-            counts = confusion(scores >= self.threshold, label, valid)
-            self._confusion += torch.tensor([counts.tp, counts.fp, counts.tn, counts.fn])
-
-    def compute(self) -> dict[str, float]:
-        """Each of `MEASURES` with the prefix before its name, over all batches of all processes."""
-        # Clones, because the reduction works in place and this process goes on counting its own pixels only.
-        table = torch.as_tensor(idist.all_reduce(self._confusion.clone()))
-        histogram = torch.as_tensor(idist.all_reduce(self._histogram.clone()))
-        counts, roc = ConfusionCounts(*table.tolist()), RocHistogram(histogram)
-        return {self.prefix + name: value for name, value in _measures(counts, roc).items()}
-
-    def attach(self, engine: Engine, name: str, *args: Any, **kwargs: Any) -> None:
-        """Attach to an engine under the name of one of the measures.
-
-        Raises:
-            InputError: the name is not one that this metric writes.
-        """
-        names = [self.prefix + measure for measure in MEASURES]
-        if name not in names:
-            raise InputError(f"The metric is attached as {name!r}, expected one of {', '.join(names)}: rename it.")
-        super().attach(engine, name, *args, **kwargs)
-
-    @torch.no_grad()
-    def iteration_completed(self, engine: Engine) -> None:
-        """Ignite's hook after a batch; its own knows only pairs."""
-        output = self._output_transform(engine.state.output)
-        if self.valid_key is not None:
-            batch: Any = engine.state.batch  # decollated, it is a list of dictionaries
-            masks = [item[self.valid_key] for item in batch] if isinstance(batch, list) else batch[self.valid_key]
-            output = (*output, masks)
-        self.update(output)
-
-    def completed(self, engine: Engine, name: str) -> None:
-        """Ignite's hook after an epoch; its own forbids a result that holds the attached name."""
-        engine.state.metrics.update(self.compute())
-
-
-def _measures(counts: ConfusionCounts, roc: RocHistogram | None) -> dict[str, float]:
+def measures_of(counts: ConfusionCounts, roc: RocHistogram | None) -> dict[str, float]:
+    """Each of `MEASURES` of some counts; NaN where undefined, and for AUC without a histogram."""
     measures = {name: float(getattr(counts, name)) for name in MEASURES if name != "auc"}
     return measures | {"auc": math.nan if roc is None else roc.auc}
 

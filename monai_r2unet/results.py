@@ -58,14 +58,15 @@ def format_measures(columns: Mapping[str, Mapping[str, float | None]]) -> str:
 def format_summary(summary: Mapping[str, Any]) -> str:
     """The table of :func:`monai_r2unet.metrics.summarize`: pooled over pixels beside the mean over images."""
     measures = [name for name in summary["pooled"] if name not in ("pixels", "auc_error_bound")]
-    columns: dict[str, Mapping[str, float | None]] = {
-        "pooled": {name: summary["pooled"][name] for name in measures}
-    }
+    columns: dict[str, Mapping[str, float | None]] = {"pooled": {name: summary["pooled"][name] for name in measures}}
     count = len(summary["cases"])
     if count > 1:
         columns["image mean"] = {name: summary["per_image"]["mean"][name] for name in measures}
         columns["image std"] = {name: summary["per_image"]["std"][name] for name in measures}
-    lines = [f"{count} image{'s' if count != 1 else ''}, {summary['pooled']['pixels']} pixels", format_measures(columns)]
+    lines = [
+        f"{count} image{'s' if count != 1 else ''}, {summary['pooled']['pixels']} pixels",
+        format_measures(columns),
+    ]
     if count > 1:
         lines += ["", "Dice of each image:"]
         lines += [f"  {case['name']}  {case['dice']:.4f}" for case in summary["cases"]]

@@ -186,7 +186,7 @@ class Segmenter:
         probability = None
         if probabilities:
             probability = from_metatensor(torch.as_tensor(restored).float(), image)
-            restored = torch.as_tensor(restored) > threshold
+            restored = torch.as_tensor(restored) >= threshold
         mask = from_metatensor(torch.as_tensor(restored).to(torch.uint8), image)
         finished = time.perf_counter()
         seconds = {"prepare": prepared - started, "infer": inferred - prepared, "restore": finished - inferred}

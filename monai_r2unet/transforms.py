@@ -16,7 +16,14 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, RandomizableTransform
 from torch.nn import functional
 
-__all__ = ["FitInPlaned", "RandConsolidationd", "RandFieldOfViewd", "RandSurroundingsd", "fit_in_plane", "in_plane_size"]
+__all__ = [
+    "FitInPlaned",
+    "RandConsolidationd",
+    "RandFieldOfViewd",
+    "RandSurroundingsd",
+    "fit_in_plane",
+    "in_plane_size",
+]
 
 
 def in_plane_size(size: int, shape: tuple[int, int], spacing: tuple[float, float] = (1.0, 1.0)) -> tuple[int, int]:
@@ -72,7 +79,8 @@ class FitInPlaned(MapTransform):  # type: ignore[misc]
         for key, mode in zip(self.keys, self.mode, strict=True):
             volume = data[key]
             spacing = tuple(float(s) for s in volume.pixdim[:2]) if isinstance(volume, MetaTensor) else (1.0, 1.0)
-            slices = torch.as_tensor(volume).float().permute(3, 0, 1, 2)
+            plain = volume.as_tensor() if isinstance(volume, MetaTensor) else torch.as_tensor(volume)
+            slices = plain.float().permute(3, 0, 1, 2)
             fitted = in_plane_size(self.size, (slices.shape[-2], slices.shape[-1]), (spacing[0], spacing[1]))
             fitted_data[key] = fit_in_plane(slices, self.size, fitted, mode).permute(1, 2, 3, 0).contiguous()
         return fitted_data

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# The tests run in several processes; more threads than cores would only get in each other's way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

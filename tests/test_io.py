@@ -260,7 +260,7 @@ def written(folder: Path) -> list[tuple[Path, Path]]:
             sitk.WriteImage(volume("oblique"), str(path), useCompression=compress)
             files += [(p, path) for p in folder.glob(f"{ending[1:]}-{compress}.*")]
     dicom_slice(folder / "a.dcm", 0)
-    rgb = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 255, (9, 8, 3)).astype(np.uint8), isVector=True)
+    rgb = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 255, (50, 40, 3)).astype(np.uint8), isVector=True)
     for ending in (".png", ".jpg", ".tif"):
         sitk.WriteImage(rgb, str(folder / f"rgb{ending}"))
     return files + [(folder / name, folder / name) for name in ("a.dcm", "rgb.png", "rgb.jpg", "rgb.tif")]
@@ -414,6 +414,10 @@ def test_rescaled_slices(tmp_path: Path) -> None:
     dicom_slice(folder / "0.dcm", 0, stored)
     dicom_slice(folder / "1.dcm", 2, stored, slope=0.25)
     np.testing.assert_array_equal(values(read_image(folder)), [stored - 1024.0, stored / 4 - 1024])
+    dicom_slice(folder / "1.dcm", 2, stored, intercept=0)  # ITK says uint16 here, int32 for the first
+    both = read_image(folder)
+    assert both.GetPixelID() == sitk.sitkInt16
+    np.testing.assert_array_equal(values(both), [stored - 1024.0, stored])
 
 
 def test_single_slices(tmp_path: Path) -> None:
@@ -453,6 +457,10 @@ SERIES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "orientation": (
         r"different orientations .*7 axial \[1, 0, 0, 0, 1, 0\], 1 coronal",
         lambda f: dicom_slice(f / "4.dcm", 8, orientation=(1, 0, 0, 0, 0, -1)),
+    ),
+    "not orthogonal": (
+        "expected two perpendicular unit vectors",
+        lambda f: dicom_slice(f / "4.dcm", 8, orientation=(1, 0, 0, 0.5, 1, 0)),
     ),
     "truncated": (
         r"4\.dcm is damaged, truncated",

@@ -23,11 +23,11 @@ from torch.multiprocessing.spawn import spawn
 
 from monai_r2unet import metrics
 from monai_r2unet.errors import InputError
+from monai_r2unet.ignite_metrics import SegmentationMetrics
 from monai_r2unet.metrics import (
     MEASURES,
     ConfusionCounts,
     RocHistogram,
-    SegmentationMetrics,
     confusion,
     evaluate_case,
     roc_auc,

@@ -40,16 +40,17 @@ class RecurrentConvolution(nn.Module):
             popular re-implementations, which needs ``in_channels == out_channels`` (a bias then enters with every
             application of the kernel); ``"unshared"``, a kernel for every time step.
         norm_per_step: one norm module for every time step, or one for all.
-        kernel_size: of w_f and w_r.
-        act: activation, MONAI's name or (name, arguments).
-        norm: normalisation, MONAI's name or (name, arguments).
+        kernel_size: of w_f and w_r, odd.
+        act: activation, MONAI's name or (name, arguments); ``None`` for none.
+        norm: normalisation, MONAI's name or (name, arguments); ``None`` for none.
         dropout: probability of dropping a channel after each time step.
         bias: whether w_f has a bias (Eq. 1's b; without effect when a norm follows).
-        last_act: whether the last time step is activated and dropped out; a ``"shortcut"`` residual does so after its
-            addition.
+        last_act: whether the last time step is activated and dropped out; a ``"shortcut"`` residual activates after its
+            addition instead.
 
     Raises:
-        ValueError: on an unknown ``recurrence``, a negative ``recurrences``, or tied kernels of unequal channels.
+        ValueError: on an unknown ``recurrence``, a negative ``recurrences``, an even ``kernel_size``, or tied kernels of
+            unequal channels.
     """
 
     def __init__(
@@ -72,6 +73,8 @@ class RecurrentConvolution(nn.Module):
             raise ValueError(f"recurrence must be one of {', '.join(RECURRENCES)}, got {recurrence!r}")
         if recurrences < 0:
             raise ValueError(f"recurrences (the paper's t) must be 0 or more, got {recurrences}")
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, so that the size stays, got {kernel_size}")
         if recurrence == "tied" and in_channels != out_channels:
             raise ValueError(
                 f"recurrence='tied' applies one kernel to input and state, so in_channels ({in_channels}) must equal "
@@ -92,9 +95,9 @@ class RecurrentConvolution(nn.Module):
             kernels = [convolution(out_channels, False) for _ in range(recurrences)]
 
         count = recurrences + 1 if norm_per_step else 1
-        norms = [get_norm_layer(norm, spatial_dims, out_channels) for _ in range(count)]
+        norms = [get_norm_layer(norm or "", spatial_dims, out_channels) for _ in range(count)]
         act_drop = nn.Sequential(
-            get_act_layer(act) if act is not None else nn.Identity(),
+            get_act_layer(act or ""),
             Dropout[Dropout.DROPOUT, spatial_dims](dropout) if dropout else nn.Identity(),
         )
         acts = [act_drop] * recurrences + [act_drop if last_act else nn.Identity()]
@@ -138,7 +141,7 @@ class RecurrentUnit(nn.Module):
         **layer: arguments of :class:`RecurrentConvolution`.
 
     Raises:
-        ValueError: on an unknown ``residual``.
+        ValueError: on an unknown ``residual`` or no layer.
     """
 
     def __init__(
@@ -153,6 +156,8 @@ class RecurrentUnit(nn.Module):
         super().__init__()
         if residual not in RESIDUALS:
             raise ValueError(f"residual must be 'input', 'shortcut' or None, got {residual!r}")
+        if layers < 1:
+            raise ValueError(f"layers must be 1 or more, got {layers}")
         self.residual = residual is not None
         self.project_first = residual == "input"
         after_add = residual == "shortcut"
@@ -171,9 +176,9 @@ class RecurrentUnit(nn.Module):
                     bias=layer.get("bias", False),
                     conv_only=True,
                 ),
-                get_norm_layer(layer.get("norm", "BATCH"), spatial_dims, out_channels),
+                get_norm_layer(layer.get("norm", "BATCH") or "", spatial_dims, out_channels),
             )
-            self.last_act = get_act_layer(layer.get("act", "RELU"))
+            self.last_act = get_act_layer(layer.get("act", "RELU") or "")
 
         channels = out_channels if self.project_first else in_channels
         self.layers = nn.Sequential(
@@ -217,7 +222,13 @@ class UpConcatenate(nn.Module):
     ) -> None:
         super().__init__()
         self.up = UpSample(
-            spatial_dims, in_channels, skip_channels, scale_factor=2, mode=upsample, interp_mode="nearest", align_corners=None
+            spatial_dims,
+            in_channels,
+            skip_channels,
+            scale_factor=2,
+            mode=upsample,
+            interp_mode="nearest",
+            align_corners=None,
         )
         self.attention: nn.Module | None = None
         if attention:

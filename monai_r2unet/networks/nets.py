@@ -32,20 +32,21 @@ class EncoderDecoder(nn.Module):
             64-128-256-512.
         recurrences: the paper's t; networks without recurrence take it and do not use it.
         recurrence: how kernels are shared over time, see :class:`~monai_r2unet.networks.blocks.RecurrentConvolution`;
-            networks without recurrence do not use it.
+            networks without recurrence do not use it, and ``"tied"`` needs the residual ``"input"``.
         norm_per_step: one norm for every time step; networks without recurrence do not use it.
         residual: ``"input"`` (Eq. 3) or ``"shortcut"``, see :class:`~monai_r2unet.networks.blocks.RecurrentUnit`;
             networks without residual do not use it.
         layers: convolutional layers in a unit.
-        kernel_size: of the convolutional layers.
-        act: activation, MONAI's name or (name, arguments).
-        norm: normalisation, MONAI's name or (name, arguments).
+        kernel_size: of the convolutional layers, odd.
+        act: activation, MONAI's name or (name, arguments); ``None`` for none.
+        norm: normalisation, MONAI's name or (name, arguments); ``None`` for none.
         dropout: probability of dropping a channel.
         bias: whether the feed-forward convolutions have a bias.
         upsample: MONAI's ``UpSample`` mode, ``"deconv"`` in the paper.
 
     Raises:
-        ValueError: on ``spatial_dims`` other than 2 or 3, fewer than two stages, or an option its layer refuses.
+        ValueError: on ``spatial_dims`` other than 2 or 3, fewer than two stages, a stage without channels, or an option
+            its layer refuses.
     """
 
     # What sets the five apart.
@@ -74,8 +75,8 @@ class EncoderDecoder(nn.Module):
         super().__init__()
         if spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}")
-        if len(channels) < 2:
-            raise ValueError(f"channels needs a number for each of at least two stages, got {tuple(channels)}")
+        if len(channels) < 2 or min(channels) < 1:
+            raise ValueError(f"channels needs a positive number for each of at least two stages, got {tuple(channels)}")
 
         def unit(unit_in: int, unit_out: int) -> RecurrentUnit:
             return RecurrentUnit(
