@@ -1,6 +1,6 @@
 """Draw the README's figure: three slices of a test case, as segmented by the shipped weights, with its manual mask.
 
-    MONAI_R2UNET_DATA=<data> python benchmarks/figure_lung.py
+MONAI_R2UNET_DATA=<data> python benchmarks/figure_lung.py
 """
 
 from __future__ import annotations

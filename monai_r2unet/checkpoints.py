@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zipfile
 from pathlib import Path
 
 import torch
@@ -21,14 +22,18 @@ def sha256(path: str | os.PathLike[str]) -> str:
 
 
 def latest(folder: str | os.PathLike[str]) -> str:
-    """Path of the newest checkpoint (``*.pt``) in ``folder``.
+    """Path of the newest checkpoint (``*.pt``) in ``folder`` that was written to its end.
 
     Raises:
         InputError: if there is none.
     """
-    found = sorted(Path(folder).glob("*.pt"), key=lambda path: path.stat().st_mtime)
+    # A training that is killed while it writes leaves a file without the directory that ends a zip archive.
+    whole = (path for path in Path(folder).glob("*.pt") if zipfile.is_zipfile(path))
+    found = sorted(whole, key=lambda path: path.stat().st_mtime)
     if not found:
-        raise InputError(f"there is no checkpoint to resume from in {folder}; start without --resume")
+        raise InputError(
+            f"there is no checkpoint to resume from in {folder}; start without --resume, or name the --output_dir of the training to go on with"
+        )
     return str(found[-1])
 
 

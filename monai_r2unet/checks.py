@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from monai_r2unet.errors import InputError
 
-__all__ = ["check_channels", "check_finite", "check_slices", "implausible_values"]
+__all__ = ["check_channels", "check_dimension", "check_finite", "check_slices", "implausible_values"]
 
 # Four poolings of the smallest kind of network need this many pixels; thinner slices show no anatomy anyway.
 MINIMUM_SIDE = 16
@@ -30,9 +30,27 @@ def check_channels(components: int, image_format: dict[str, Any], bundle: str) -
     if components != expected:
         kinds = {1: "one value a voxel, as CT has", 3: "three, as an RGB photograph has"}
         raise InputError(
-            f"the image has {components} value{'s' if components != 1 else ''} a voxel, but the bundle {bundle!r} takes "
-            f"{kinds.get(expected, expected)} ({image_format.get('modality', 'unknown modality')}); "
+            f"the image has {components} value{'s' if components != 1 else ''} a voxel, but the bundle {bundle!r} "
+            f"takes {kinds.get(expected, expected)} ({image_format.get('modality', 'unknown modality')}); "
             "choose another bundle or image"
+        )
+
+
+def check_dimension(dimension: int, image_format: dict[str, Any], bundle: str) -> None:
+    """Refuse a flat picture where the bundle takes volumes in Hounsfield units: PNG, JPEG and TIFF hold none.
+
+    Args:
+        dimension: of the image.
+        image_format: of the bundle, from its metadata.
+        bundle: its name.
+
+    Raises:
+        InputError: if the image is 2D.
+    """
+    if dimension != 3 and image_format.get("format") == "hounsfield":
+        raise InputError(
+            f"the image is a {dimension}D picture without millimetres and Hounsfield units, but the bundle {bundle!r} takes "
+            "volumes; give the CT itself, as DICOM or NIfTI (a single slice will do)"
         )
 
 
@@ -80,8 +98,8 @@ def check_slices(shape: tuple[int, ...]) -> None:
     """
     if min(shape[:2]) < MINIMUM_SIDE:
         raise InputError(
-            f"axial slices of {shape[0]} x {shape[1]} voxels are too thin to segment; this works slice by axial slice and "
-            f"needs at least {MINIMUM_SIDE} x {MINIMUM_SIDE}"
+            f"axial slices of {shape[0]} x {shape[1]} voxels are too thin to segment; this works slice by axial slice "
+            f"and needs at least {MINIMUM_SIDE} x {MINIMUM_SIDE}"
         )
 
 

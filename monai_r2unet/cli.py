@@ -27,7 +27,7 @@ EXIT_NOTHING_FOUND = 4
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
     options = _parser().parse_args(arguments)
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
     verb: Callable[[argparse.Namespace], int] = options.verb
     try:
         return verb(options)
@@ -58,9 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--series", help="series UID, where the folder holds several DICOM series")
     verb.add_argument("--probabilities", metavar="FILE", help="also write the foreground probabilities")
     verb.add_argument("--report", metavar="FILE.json", help="also write what was run, with what, and what came out")
-    verb.add_argument(
-        "--allow-nonfinite", type=int, default=0, metavar="N", help="accept N voxels that are NaN or infinite"
-    )
+    verb.add_argument("--allow-nonfinite", type=int, default=0, metavar="N", help="accept N NaN or infinite voxels")
     verb.add_argument("--overwrite", action="store_true", help="replace existing output")
     verb.set_defaults(verb=_segment)
 
@@ -77,9 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("dest", help="folder to write to; an existing one is added to")
     verb.add_argument("--layout", help="luna16, lctsc, kaggle or pairs; found out where not given")
     verb.add_argument("--split", metavar="CSV", help="table with the columns case and split")
-    verb.add_argument(
-        "--slices-per-case", type=_positive, help="keep that many evenly spaced axial slices of each volume"
-    )
+    verb.add_argument("--slices-per-case", type=_positive, help="keep that many axial slices of each volume")
     verb.add_argument("--rescale-intercept", type=float, help="added to the stored values to give HU")
     verb.add_argument("--seed", type=int, default=0, help="of the split, where none is given")
     verb.set_defaults(verb=_prepare)
@@ -179,8 +175,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     prediction, reference = read_image(options.prediction), read_image(options.reference)
     if not same_grid(prediction, reference):
         raise InputError(
-            f"{options.prediction} ({_grid(prediction)}) and {options.reference} ({_grid(reference)}) do not lie on the "
-            "same grid; give masks of the same image"
+            f"{options.prediction} ({_grid(prediction)}) and {options.reference} ({_grid(reference)}) do not lie on "
+            "the same grid; give masks of the same image"
         )
     case = evaluate_case(
         Path(options.prediction).name,

@@ -45,7 +45,8 @@ def agreement_colours(
     areas = (prediction & reference, prediction & ~reference, ~prediction & reference)
     for area, colour in zip(areas, AGREEMENT.values(), strict=True):
         painted[area] = (1 - opacity) * painted[area] + opacity * np.asarray(colour)
-    return painted.round().astype(np.uint8)
+    colours: npt.NDArray[np.uint8] = painted.round().astype(np.uint8)
+    return colours
 
 
 def learning_curve(history: Sequence[Mapping[str, float]], key_metric: str, path: Path) -> None:
@@ -75,7 +76,8 @@ def overlays(examples: Sequence[tuple[str, Mapping[str, Any]]], path: Path) -> N
     """Draw slices with their masks, one a column: the image above, the agreement with the reference below.
 
     Args:
-        examples: (title, slice) with ``image`` (X, Y) from 0 to 1, ``label`` and ``prediction`` (X, Y), ``dice``, ``name``.
+        examples: (title, slice), a slice being a mapping with ``image`` (X, Y) from 0 to 1, ``label`` and
+            ``prediction`` (X, Y), ``dice`` and ``name``.
         path: of the PNG file; without examples nothing is written.
     """
     if not examples:

@@ -174,7 +174,7 @@ class EvaluationReport:
         self.cases: list[Case] = []
 
     def attach(self, evaluator: Engine) -> None:
-        """Report on ``evaluator``, whose output holds ``pred`` (probabilities) and ``label`` on the image's own grid."""
+        """Report on ``evaluator``, whose output holds ``pred`` (probabilities) and ``label`` on the image's grid."""
         evaluator.add_event_handler(Events.STARTED, lambda _: self.cases.clear())
         evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._measure)
         evaluator.add_event_handler(Events.COMPLETED, self._completed)
@@ -194,7 +194,8 @@ class EvaluationReport:
 
 def _first(output: Any) -> Mapping[str, Any]:
     """MONAI's engines put a list of decollated outputs, or one mapping, into their state."""
-    return output[0] if isinstance(output, list) else output
+    first: Mapping[str, Any] = output[0] if isinstance(output, list) else output
+    return first
 
 
 def _collect_slices(validator: Engine, slices: list[dict[str, Any]]) -> None:

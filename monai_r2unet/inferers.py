@@ -17,7 +17,7 @@ from monai_r2unet.transforms import fit_in_plane, in_plane_size
 __all__ = ["SliceBySliceInferer"]
 
 
-class SliceBySliceInferer(Inferer):  # type: ignore[misc]
+class SliceBySliceInferer(Inferer):
     """Run a 2D network over every slice of a volume, all on the network's device, batch by batch.
 
     Each slice is scaled (``slice_transform``), fitted into ``slice_size`` pixels with its aspect in mm kept, segmented,

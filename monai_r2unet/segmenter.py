@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from monai.transforms import Compose, LoadImaged, SaveImaged
 
 from monai_r2unet.bundle import Bundle, find_bundle
 from monai_r2unet.checkpoints import load_weights, sha256
-from monai_r2unet.checks import check_channels, check_finite, check_slices, implausible_values
+from monai_r2unet.checks import check_channels, check_dimension, check_finite, check_slices, implausible_values
 from monai_r2unet.errors import InputError
 from monai_r2unet.io import from_metatensor, read_image, to_metatensor
 
@@ -105,7 +107,8 @@ class Segmenter:
         self.weights_sha256 = sha256(path)
         self.network.to(self.device).eval()
         # Images come in from memory, and the masks leave as return values.
-        self.preprocessing = _without(config.get_parsed_content("preprocessing"), LoadImaged)
+        with _without_notices():
+            self.preprocessing = _without(config.get_parsed_content("preprocessing"), LoadImaged)
         self.inferer = config.get_parsed_content("inferer")
         if batch_size is not None:
             self.inferer.batch_size = batch_size
@@ -128,8 +131,8 @@ class Segmenter:
             probabilities: give (mask, foreground probability) instead of the mask.
 
         Returns:
-            The mask on the image's own grid, in the image's own kind (a SimpleITK image for a path): uint8, 0 background,
-            1 and up the bundle's labels. Foreground probabilities are float32 from 0 to 1.
+            The mask on the image's own grid, in the image's own kind (a SimpleITK image for a path): uint8, 0
+            background, 1 and up the bundle's labels. Foreground probabilities are float32 from 0 to 1.
 
         Raises:
             InputError: if the image cannot be read or is not one that the bundle can work on.
@@ -207,8 +210,23 @@ class Segmenter:
         if isinstance(image, str | Path | os.PathLike):
             return read_image(image)
         raise InputError(
-            f"cannot segment a {type(image).__name__}; give a path, a SimpleITK image, a MetaTensor, or an array with spacing"
+            f"cannot segment a {type(image).__name__}; give a path, a SimpleITK image, a MetaTensor, or an array with "
+            "spacing"
         )
+
+
+@contextlib.contextmanager
+def _without_notices() -> Iterator[None]:
+    """Keep to itself what MONAI tells of a decoder for DICOM on the GPU, which nothing here uses."""
+    logger = logging.getLogger("monai.data.nvimgcodec_pydicom_plugin")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _without(compose: Compose, kind: type) -> Compose:

@@ -56,7 +56,7 @@ def fit_in_plane(slices: torch.Tensor, size: int, fitted: tuple[int, int], mode:
     return functional.pad(slices, (0, size - fitted[1], 0, size - fitted[0]))
 
 
-class FitInPlaned(MapTransform):  # type: ignore[misc]
+class FitInPlaned(MapTransform):
     """Fit the first two spatial axes of volumes (C, X, Y, Z) into ``size`` x ``size``; the slice axis stays as it is.
 
     The same fitting as that of :class:`~monai_r2unet.inferers.SliceBySliceInferer`, so that a network sees in training
@@ -86,7 +86,7 @@ class FitInPlaned(MapTransform):  # type: ignore[misc]
         return fitted_data
 
 
-class RandSliceTransform(RandomizableTransform, MapTransform):  # type: ignore[misc]
+class RandSliceTransform(RandomizableTransform, MapTransform):
     """Base of the random transforms of an image slice and its label."""
 
     def __init__(self, image_key: str = "image", label_key: str = "label", prob: float = 0.1) -> None:
@@ -126,8 +126,8 @@ class RandSliceTransform(RandomizableTransform, MapTransform):  # type: ignore[m
 class RandConsolidationd(RandSliceTransform):
     """Imitate consolidation, ground glass and effusion: opacities inside the labelled lung, which stays labelled.
 
-    Patches of a smooth random field, or its dependent (posterior) part as an effusion fills it, take grey values between
-    ground glass and soft tissue (about -500 to 80 HU in a window of -1000 to 400 HU).
+    Patches of a smooth random field, or its dependent (posterior) part as an effusion fills it, take grey values
+    between ground glass and soft tissue (about -500 to 80 HU in a window of -1000 to 400 HU).
 
     Args:
         image_key: key of the image.
@@ -200,8 +200,8 @@ class RandSurroundingsd(RandSliceTransform):
         side = 1.0 if self.R.rand() < 0.5 else -1.0
         cx, cy = side * self.R.uniform(0.75, 1.0), self.R.uniform(-0.4, 0.5)
         rx, ry = self.R.uniform(0.08, 0.2, 2)
-        radius = ((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2
-        flesh = self.R.uniform(0.62, 0.76) + 0.02 * self.noise(shape)
+        radius: torch.Tensor = ((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2
+        flesh = float(self.R.uniform(0.62, 0.76)) + 0.02 * self.noise(shape)
         return torch.where(radius < 0.08, torch.ones_like(flesh), flesh) * (radius < 1)
 
     def couch(self, shape: torch.Size) -> torch.Tensor:
@@ -210,5 +210,5 @@ class RandSurroundingsd(RandSliceTransform):
         height = self.R.uniform(0.45, 0.95) * (1.0 if self.R.rand() < 0.85 else -1.0)
         bend = self.R.uniform(0.0, 0.35)
         distance = (y - height + bend * x**2).abs()
-        sheet = (distance < self.R.uniform(0.004, 0.03)) & (x.abs() < self.R.uniform(0.4, 1.0))
+        sheet: torch.Tensor = (distance < self.R.uniform(0.004, 0.03)) & (x.abs() < self.R.uniform(0.4, 1.0))
         return sheet * float(self.R.uniform(0.1, 0.9))

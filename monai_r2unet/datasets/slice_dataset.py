@@ -48,8 +48,8 @@ class SliceDataset(Dataset):  # type: ignore[type-arg]
         volume = {key: torch.as_tensor(prepared[key]) for key in ("image", "label")}
         if volume["image"].shape[1:] != volume["label"].shape[1:]:
             raise InputError(
-                f"image {entry['image']} has shape {tuple(volume['image'].shape[1:])} but its label {entry['label']} has "
-                f"{tuple(volume['label'].shape[1:])}; both must lie on the same grid"
+                f"image {entry['image']} has shape {tuple(volume['image'].shape[1:])} but its label {entry['label']} "
+                f"has {tuple(volume['label'].shape[1:])}; both must lie on the same grid"
             )
         self.index += [(len(self.volumes), k) for k in range(volume["image"].shape[-1])]
         self.volumes.append(volume)

@@ -36,8 +36,8 @@ class RecurrentConvolution(nn.Module):
         in_channels: channels of the input.
         out_channels: channels of the output.
         recurrences: the paper's t, the number of recurrent convolutions after the feed-forward one.
-        recurrence: ``"shared"``, one recurrent kernel w_r for all time steps (Eq. 1); ``"tied"``, w_r = w_f, the form of
-            popular re-implementations, which needs ``in_channels == out_channels`` (a bias then enters with every
+        recurrence: ``"shared"``, one recurrent kernel w_r for all time steps (Eq. 1); ``"tied"``, w_r = w_f, the form
+            of popular re-implementations, which needs ``in_channels == out_channels`` (a bias then enters with every
             application of the kernel); ``"unshared"``, a kernel for every time step.
         norm_per_step: one norm module for every time step, or one for all.
         kernel_size: of w_f and w_r, odd.
@@ -49,8 +49,8 @@ class RecurrentConvolution(nn.Module):
             addition instead.
 
     Raises:
-        ValueError: on an unknown ``recurrence``, a negative ``recurrences``, an even ``kernel_size``, or tied kernels of
-            unequal channels.
+        ValueError: on an unknown ``recurrence``, a negative ``recurrences``, an even ``kernel_size``, or tied kernels
+            of unequal channels.
     """
 
     def __init__(
@@ -82,9 +82,10 @@ class RecurrentConvolution(nn.Module):
             )
 
         def convolution(channels: int, with_bias: bool) -> nn.Module:
-            return Convolution(
+            conv: nn.Module = Convolution(
                 spatial_dims, channels, out_channels, kernel_size=kernel_size, bias=with_bias, conv_only=True
             )
+            return conv
 
         self.forward_conv = convolution(in_channels, bias)
         if recurrence == "tied":
@@ -113,7 +114,7 @@ class RecurrentConvolution(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the layer to ``x`` of shape (B, in_channels, H, W[, D]); the spatial size stays."""
         feed_forward = self.forward_conv(x)
-        h = self.first_act(self.first_norm(feed_forward))
+        h: torch.Tensor = self.first_act(self.first_norm(feed_forward))
         for conv, norm, act in zip(self.recurrent_convs, self.recurrent_norms, self.recurrent_acts):  # noqa: B905
             h = act(norm(feed_forward + conv(h)))
         return h
@@ -134,9 +135,9 @@ class RecurrentUnit(nn.Module):
         in_channels: channels of the input.
         out_channels: channels of the output.
         residual: ``"input"``: the input, projected by a 1x1 convolution where the channels differ, is added to what the
-            RCLs make of it, ``x + F(x)`` (Eq. 3, which needs equal channels); ``"shortcut"``: a 1x1 convolution and norm
-            of the input is added to the RCLs of the input itself and the activation follows the addition (the usual
-            ResU-Net); ``None``: no residual.
+            RCLs make of it, ``x + F(x)`` (Eq. 3, which needs equal channels); ``"shortcut"``: a 1x1 convolution and
+            norm of the input is added to the RCLs of the input itself and the activation follows the addition (the
+            usual ResU-Net); ``None``: no residual.
         layers: RCLs in sequence; the paper's figure does not fix the number, its popular re-implementations use 2.
         **layer: arguments of :class:`RecurrentConvolution`.
 
@@ -196,10 +197,11 @@ class RecurrentUnit(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the unit to ``x`` of shape (B, in_channels, H, W[, D]); the spatial size stays."""
-        if not self.residual:
-            return self.layers(x)
         shortcut = self.project(x)
-        return self.last_act(shortcut + self.layers(shortcut if self.project_first else x))
+        out: torch.Tensor = self.layers(shortcut if self.project_first else x)
+        if self.residual:
+            out = self.last_act(shortcut + out)
+        return out
 
 
 class UpConcatenate(nn.Module):

@@ -7,6 +7,7 @@ uses them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -98,10 +99,9 @@ class EncoderDecoder(nn.Module):
         pool = Pool[Pool.MAX, spatial_dims]
         self.stem = unit(in_channels, channels[0])
         self.encoders = nn.ModuleList(
-            nn.Sequential(pool(kernel_size=2, stride=2), unit(above, here))
-            for above, here in zip(channels[:-1], channels[1:], strict=True)
+            nn.Sequential(pool(kernel_size=2, stride=2), unit(above, here)) for above, here in pairwise(channels)
         )
-        upwards = list(zip(channels[:0:-1], channels[-2::-1], strict=True))  # (coarse, fine), deepest first
+        upwards = list(pairwise(channels[::-1]))  # (coarse, fine), deepest first
         self.ups = nn.ModuleList(
             UpConcatenate(spatial_dims, coarse, fine, upsample, self._attention) for coarse, fine in upwards
         )
@@ -117,7 +117,8 @@ class EncoderDecoder(nn.Module):
             x = encoder(x)
         for up, decoder in zip(self.ups, self.decoders):  # noqa: B905
             x = decoder(up(x, skips.pop()))
-        return self.head(x)
+        logits: torch.Tensor = self.head(x)
+        return logits
 
 
 class ForwardUNet(EncoderDecoder):
@@ -149,6 +150,9 @@ class R2UNet(EncoderDecoder):
 
 
 class AttentionR2UNet(EncoderDecoder):
-    """R2U-Net with attention gates (Oktay et al. 2018) on its skips; not in the paper. Arguments: :class:`EncoderDecoder`."""
+    """R2U-Net with attention gates (Oktay et al. 2018) on its skips; not in the paper.
+
+    Arguments: :class:`EncoderDecoder`.
+    """
 
     _attention = True
