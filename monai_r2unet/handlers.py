@@ -33,7 +33,9 @@ class TrainingProgress:
     def __init__(self, validator: Engine, key_metric: str) -> None:
         self.validator = validator
         self.key_metric = key_metric
-        self.bar = ProgressBar(desc="Epoch", persist=False, file=sys.stderr)
+        self.last_epoch = 0
+        # Silent where nobody watches: a log file has the line of each epoch.
+        self.bar = ProgressBar(desc="Epoch", persist=False, file=sys.stderr, disable=None)
 
     def attach(self, trainer: Engine) -> None:
         """Show the progress of ``trainer``."""
@@ -43,7 +45,9 @@ class TrainingProgress:
 
     def _validated(self, validator: Engine, trainer: Engine) -> None:
         value = validator.state.metrics.get(self.key_metric)
-        if value is not None and trainer.state.max_epochs is not None:
+        # Once an epoch: the report at the end of the training validates again.
+        if value is not None and trainer.state.epoch > self.last_epoch:
+            self.last_epoch = trainer.state.epoch
             self.bar.log_message(
                 f"Epoch {trainer.state.epoch}/{trainer.state.max_epochs}  "
                 f"loss {float(_first(trainer.state.output)['loss']):.4f}  "

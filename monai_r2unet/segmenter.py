@@ -165,13 +165,15 @@ class Segmenter:
         """
         started = time.perf_counter()
         image_format = self.bundle.image_format
+        check_dimension(image.GetDimension(), image_format, self.bundle.name)
         check_channels(image.GetNumberOfComponentsPerPixel(), image_format, self.bundle.name)
         image, nonfinite = check_finite(image, allow_nonfinite, fill=float(image_format.get("fill_value", 0)))
         notes = [f"{nonfinite} voxels were NaN or infinite and were filled"] if nonfinite else []
         implausible = implausible_values(image, image_format)
         notes += [implausible] if implausible else []
 
-        data = self.preprocessing({"image": to_metatensor(image)})
+        original = to_metatensor(image)
+        data = self.preprocessing({"image": original})
         check_slices(tuple(data["image"].shape[1:]))
         prepared = time.perf_counter()
 
@@ -186,6 +188,8 @@ class Segmenter:
         inferred = time.perf_counter()
 
         restored = self.postprocessing({"image": data["image"], "pred": pred})["pred"][0]
+        if not np.allclose(restored.affine, original.affine, atol=1e-3):
+            raise RuntimeError(f"the postprocessing of the bundle {self.bundle.name!r} does not undo its preprocessing")
         probability = None
         if probabilities:
             probability = from_metatensor(torch.as_tensor(restored).float(), image)
@@ -204,7 +208,9 @@ class Segmenter:
         if isinstance(image, np.ndarray):
             if spacing is None:
                 raise InputError("an array needs spacing=(x, y, z) in mm, because it carries no geometry of its own")
-            converted = sitk.GetImageFromArray(np.ascontiguousarray(image.transpose(2, 1, 0)))
+            if len(spacing) != 3 or not all(0 < s < float("inf") for s in spacing):
+                raise InputError(f"spacing is {spacing}; it must be three positive numbers (x, y, z) in mm")
+            converted = _image_of(image)
             converted.SetSpacing([float(s) for s in spacing])
             return converted
         if isinstance(image, str | Path | os.PathLike):
@@ -233,11 +239,22 @@ def _without(compose: Compose, kind: type) -> Compose:
     return Compose([transform for transform in compose.transforms if not isinstance(transform, kind)])
 
 
+def _image_of(array: npt.NDArray[Any]) -> sitk.Image:
+    """A SimpleITK image of an array (X, Y, Z)."""
+    if array.ndim != 3:
+        raise InputError(f"the array has shape {array.shape}; it must be one volume (X, Y, Z) without channel axis")
+    if array.dtype.kind not in "iuf" or array.dtype == np.float16:
+        array = array.astype(np.float32)
+    return sitk.GetImageFromArray(np.ascontiguousarray(array.transpose(2, 1, 0)))
+
+
 def _grid_of(image: MetaTensor) -> sitk.Image:
-    """A SimpleITK image of a MetaTensor (X, Y, Z), whose affine is RAS."""
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.asarray(torch.as_tensor(image.affine), dtype=np.float64)
+    """A SimpleITK image of a MetaTensor (X, Y, Z), whose affine is RAS unless its metadata say otherwise."""
+    affine = np.asarray(torch.as_tensor(image.affine), dtype=np.float64)
+    if image.meta.get(MetaKeys.SPACE) != SpaceKeys.LPS:
+        affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    converted = sitk.GetImageFromArray(np.ascontiguousarray(image.as_tensor().cpu().numpy().transpose(2, 1, 0)))
+    if not np.linalg.det(affine[:3, :3] / spacing) > 0.99:
     converted.SetSpacing(spacing.tolist())
     converted.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
     converted.SetOrigin(affine[:3, 3].tolist())

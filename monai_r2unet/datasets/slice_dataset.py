@@ -41,7 +41,7 @@ class SliceDataset(Dataset):  # type: ignore[type-arg]
         self.slice_transform = slice_transform
         self.volumes: list[dict[str, torch.Tensor]] = []
         self.index: list[tuple[int, int]] = []
-        for entry in tqdm(data, desc="Loading volumes", disable=not progress, leave=False):
+        for entry in tqdm(data, desc="Loading volumes", disable=None if progress else True, leave=False):
             self._add(entry, volume_transform(entry))
 
     def _add(self, entry: Mapping[str, Any], prepared: Mapping[str, Any]) -> None:
