@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -59,7 +60,9 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str], expected_sha2
                 "install the package again or restore the file"
             )
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # whatever is wrong with the file is told below, once
+            weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds on damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"damaged weights: {path} is not a file of tensors saved by torch ({reason})") from error

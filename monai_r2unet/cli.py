@@ -91,10 +91,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {number}")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more, got {text!r}")
+    return int(text)
 
 
 def _segment(options: argparse.Namespace) -> int:
@@ -107,6 +106,7 @@ def _segment(options: argparse.Namespace) -> int:
         check_output(options.probabilities, overwrite=options.overwrite)
     if options.report:
         _check_json(options.report, options.overwrite)
+    _check_distinct(options.input, options.output, options.probabilities, options.report)
 
     started = time.perf_counter()
     # The image first: it fails more often than the bundle, and faster.
@@ -245,7 +245,17 @@ def _doctor(options: argparse.Namespace) -> int:
     return EXIT_DONE if examination["usable"] else EXIT_FAILED
 
 
+def _check_distinct(*paths: str | None) -> None:
+    """Refuse to write over the input, or one output over another."""
+    given = [path for path in paths if path is not None]
+    for path in given:
+        if sum(Path(path).resolve() == Path(other).resolve() for other in given) > 1:
+            raise InputError(f"{path} is named twice, as input or output; give each file its own name")
+
+
 def _check_json(path: str, overwrite: bool) -> None:
+    if Path(path).is_dir():
+        raise InputError(f"{path} is a folder, expected the name of a file to write: add one")
     if Path(path).exists() and not overwrite:
         raise InputError(f"{path} exists already; choose another name or pass --overwrite")
     if not Path(path).absolute().parent.is_dir():

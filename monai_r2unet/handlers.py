@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import sys
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
+from monai.handlers import CheckpointSaver
 from torch import nn
 
 from monai_r2unet.figures import learning_curve, overlays
@@ -69,6 +71,7 @@ class TrainingReport:
         key_metric: name in ``validator.state.metrics`` by which epochs were compared.
         describe: facts to write into ``results.json`` beside the metrics (seed, schedule, ...).
         keep_history: continue ``history.csv`` instead of starting it again.
+        best_saver: what writes ``best_weights``; a resumed training tells it what there was to beat.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class TrainingReport:
         key_metric: str,
         describe: Mapping[str, Any] | None = None,
         keep_history: bool = False,
+        best_saver: CheckpointSaver | None = None,
     ) -> None:
         self.validator = validator
         self.network = network
@@ -90,6 +94,7 @@ class TrainingReport:
         self.history_file = self.output_dir / "history.csv"
         self.history: list[dict[str, float]] = []
         self.keep_history = keep_history
+        self.best_saver = best_saver
         self._loss_sum = 0.0
         self._loss_count = 0
         self._validated = False
@@ -113,6 +118,19 @@ class TrainingReport:
                 rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
             # The checkpoint may be older than the last row.
             self.history = [row for row in rows if row["epoch"] <= trainer.state.epoch]
+            self._restore_best()
+
+    def _restore_best(self) -> None:
+        """Keep the weights of the best epoch so far: the first epoch after a resumption may be worse."""
+        validated = [row for row in self.history if self.key_metric in row]
+        # A training that is killed while it writes leaves a file without the directory that ends a zip archive.
+        if not validated or not zipfile.is_zipfile(self.best_weights):
+            return
+        best = max(validated, key=lambda row: row[self.key_metric])
+        self.validator.state.best_metric = best[self.key_metric]
+        self.validator.state.best_metric_epoch = int(best["epoch"])
+        if self.best_saver is not None:
+            self.best_saver.load_state_dict({"_saved": [(best[self.key_metric], self.best_weights.name)]})
 
     def _iterated(self, trainer: Engine) -> None:
         self._loss_sum += float(_first(trainer.state.output)["loss"])
@@ -136,6 +154,7 @@ class TrainingReport:
         os.replace(temporary, self.history_file)
 
     def _completed(self, trainer: Engine) -> None:
+        idist.barrier()  # until the first process has written the best weights
         if self.best_weights.exists():
             weights = torch.load(self.best_weights, map_location="cpu", weights_only=True)
             getattr(self.network, "module", self.network).load_state_dict(weights)

@@ -14,6 +14,8 @@ import torch
 
 __all__ = ["format_measures", "format_summary", "versions", "write_json"]
 
+JACCARD_NOTE = "jaccard is the true Jaccard index; the paper's JSC columns hold its accuracy (docs/metrics.md)."
+
 
 def versions() -> dict[str, str]:
     """The versions that a result depends on."""
@@ -52,7 +54,7 @@ def format_measures(columns: Mapping[str, Mapping[str, float | None]]) -> str:
         values = [column.get(name) for column in columns.values()]
         cells = [f"{'-' if value is None or value != value else format(value, '.4f'):>12}" for value in values]
         lines.append("  ".join([f"{name:<{width}}", *cells]))
-    return "\n".join(lines)
+    return "\n".join([*lines, JACCARD_NOTE])
 
 
 def format_summary(summary: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import SimpleITK as sitk
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, LoadImaged, SaveImaged
+from monai.utils.enums import MetaKeys, SpaceKeys
 
 from monai_r2unet.bundle import Bundle, find_bundle
 from monai_r2unet.checkpoints import load_weights, sha256
@@ -65,7 +67,7 @@ def choose_device(device: str = "auto") -> torch.device:
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-        torch.empty(1, device=chosen)
+        torch.zeros(1, device=chosen).item()  # a device that exists and computes
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"device {device!r} cannot be used here ({reason}); try 'auto' or 'cpu'") from error
@@ -165,8 +167,8 @@ class Segmenter:
         """
         started = time.perf_counter()
         image_format = self.bundle.image_format
-        check_dimension(image.GetDimension(), image_format, self.bundle.name)
         check_channels(image.GetNumberOfComponentsPerPixel(), image_format, self.bundle.name)
+        check_dimension(image.GetDimension(), image_format, self.bundle.name)
         image, nonfinite = check_finite(image, allow_nonfinite, fill=float(image_format.get("fill_value", 0)))
         notes = [f"{nonfinite} voxels were NaN or infinite and were filled"] if nonfinite else []
         implausible = implausible_values(image, image_format)
@@ -188,7 +190,7 @@ class Segmenter:
         inferred = time.perf_counter()
 
         restored = self.postprocessing({"image": data["image"], "pred": pred})["pred"][0]
-        if not np.allclose(restored.affine, original.affine, atol=1e-3):
+        if not isinstance(restored, MetaTensor) or not np.allclose(restored.affine, original.affine, atol=1e-3):
             raise RuntimeError(f"the postprocessing of the bundle {self.bundle.name!r} does not undo its preprocessing")
         probability = None
         if probabilities:
@@ -250,11 +252,14 @@ def _image_of(array: npt.NDArray[Any]) -> sitk.Image:
 
 def _grid_of(image: MetaTensor) -> sitk.Image:
     """A SimpleITK image of a MetaTensor (X, Y, Z), whose affine is RAS unless its metadata say otherwise."""
+    values = image.detach().as_tensor().cpu()
+    converted = _image_of((values.float() if values.is_floating_point() else values).numpy())
     affine = np.asarray(torch.as_tensor(image.affine), dtype=np.float64)
     if image.meta.get(MetaKeys.SPACE) != SpaceKeys.LPS:
         affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.linalg.det(affine[:3, :3] / spacing) > 0.99:
+    if not (np.isfinite(affine).all() and spacing.all() and abs(np.linalg.det(affine[:3, :3] / spacing)) > 0.99):
+        raise InputError(f"the affine {affine.tolist()} is sheared or singular; it must be that of a rectangular grid")
     converted.SetSpacing(spacing.tolist())
     converted.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
     converted.SetOrigin(affine[:3, 3].tolist())
@@ -264,7 +269,7 @@ def _grid_of(image: MetaTensor) -> sitk.Image:
 def _as_kind(result: sitk.Image, like: Any) -> Any:
     """``result`` in the kind of the caller's image."""
     if isinstance(like, MetaTensor):
-        return MetaTensor(to_metatensor(result).as_tensor(), affine=like.affine)
+        return MetaTensor(to_metatensor(result).as_tensor(), meta=deepcopy(like.meta))
     if isinstance(like, np.ndarray):
         return sitk.GetArrayFromImage(result).transpose(2, 1, 0)
     return result

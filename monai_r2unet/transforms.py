@@ -20,6 +20,7 @@ __all__ = [
     "FitInPlaned",
     "RandConsolidationd",
     "RandFieldOfViewd",
+    "RandGasd",
     "RandSurroundingsd",
     "fit_in_plane",
     "in_plane_size",
@@ -157,6 +158,47 @@ class RandConsolidationd(RandSliceTransform):
         texture = grey + self.R.uniform(0.0, 0.03) * self.noise(image.shape)
         texture = texture + self.R.uniform(0.0, 0.05) * self.smooth_field(image.shape, 32)
         return image * (1 - opacity) + texture.clamp(0, 1) * opacity, label
+
+
+class RandGasd(RandSliceTransform):
+    """Imitate gas in stomach and bowel: pockets of air in soft tissue, away from the lungs and not lung.
+
+    Pockets are round or irregular, with or without a level of fluid below them, or mottled as stool is. They are what a
+    network that has seen few abdomens takes for lung.
+
+    Args:
+        image_key: key of the image.
+        label_key: key of the lung mask, whose surroundings stay as they are.
+        prob: probability of a change.
+    """
+
+    def apply(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw one to eight pockets where the image is soft tissue."""
+        margin = 2 * (image.shape[-1] // 64) + 1
+        near_lung = functional.max_pool2d((label > 0).float()[None], margin, stride=1, padding=margin // 2)[0]
+        tissue = (image > 0.55) & (near_lung == 0)
+        # A wall of tissue stays around each pocket.
+        free = -functional.max_pool2d(-tissue.float()[None], 3, stride=1, padding=1)[0, 0] > 0
+        places = free.nonzero()
+        if len(places) == 0:
+            return image, label
+        x, y = self.grid(image.shape)
+        drawn = image[0].clone()
+        for _ in range(self.R.randint(1, 9)):
+            place = places[self.R.randint(len(places))]
+            cx, cy = x[place[0], place[1]], y[place[0], place[1]]
+            rx, ry = self.R.uniform(0.02, 0.25, 2)
+            radius = ((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2
+            radius = radius + self.R.uniform(0.0, 0.6) * self.smooth_field(image.shape, int(self.R.randint(6, 32)))
+            pocket = torch.sigmoid(float(self.R.uniform(4.0, 20.0)) * (1 - radius)) * free
+            content = self.R.uniform(0.0, 0.05) + self.R.uniform(0.0, 0.02) * self.noise(image.shape)
+            kind = self.R.rand()
+            if kind < 0.25:  # fluid below a level
+                content = torch.where(y > cy + self.R.uniform(-0.5, 0.8) * ry, 0.72 + 0 * content, content)
+            elif kind < 0.4:  # stool
+                content = content + 0.6 * torch.sigmoid(4 * self.smooth_field(image.shape, 48))
+            drawn = drawn * (1 - pocket) + content.clamp(0, 1) * pocket
+        return drawn[None], label
 
 
 class RandFieldOfViewd(RandSliceTransform):
