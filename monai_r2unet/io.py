@@ -33,11 +33,13 @@ __all__ = [
     "MASK_FORMATS",
     "SimpleITKReader",
     "check_output",
+    "check_place",
     "from_metatensor",
     "read_image",
     "same_grid",
     "to_metatensor",
     "write_image",
+    "written_whole",
 ]
 
 Pathlike = str | os.PathLike[str]
@@ -201,8 +203,17 @@ def check_output(path: Pathlike, *, overwrite: bool) -> None:
     Raises:
         InputError: unknown ending, a file that is there already, or a folder that is missing or not writable.
     """
+    _ending(Path(path))
+    check_place(path, overwrite=overwrite)
+
+
+def check_place(path: Pathlike, *, overwrite: bool) -> None:
+    """Check that a file, of whatever kind, can be written to `path`.
+
+    Raises:
+        InputError: a file that is there already, or a folder that is missing or not writable.
+    """
     path = Path(path)
-    _ending(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder, expected the name of a file to write: add one")
     if path.exists() and not overwrite:
@@ -222,8 +233,7 @@ def write_image(image: sitk.Image, path: Pathlike, *, overwrite: bool = False) -
     """
     check_output(path, overwrite=overwrite)
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{_ending(path)}")
-    try:
+    with written_whole(path, _ending(path)) as temporary:
         with _quiet():
             sitk.WriteImage(image, str(temporary), useCompression=True)
         if ".nii" in _ending(path):  # ITK says nothing when the disk is full while it writes NIfTI
@@ -231,6 +241,14 @@ def write_image(image: sitk.Image, path: Pathlike, *, overwrite: bool = False) -
                 read_image(temporary)
             except InputError as error:
                 raise OSError(f"{path} could not be written completely: is the disk full?") from error
+
+
+@contextlib.contextmanager
+def written_whole(path: Path, ending: str) -> Iterator[Path]:
+    """Name a temporary file beside `path`, which takes its place once written; after an error nothing is left of it."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{ending}")
+    try:
+        yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -440,6 +440,8 @@ def test_the_workflows_have_the_properties_that_monai_demands(data: Path) -> Non
         made = ConfigWorkflow(
             config_file=names, workflow_type=kind, logging_file=False, dataset_dir=str(data), device="cpu"
         )
+        made.parser.parse(reset=True)
+        made._is_initialized = True
         assert made.check_properties() == []
 
 

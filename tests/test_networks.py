@@ -390,9 +390,9 @@ def test_each_network_learns(network_class: type[torch.nn.Module], chest: tuple[
         (R2UNet, {"kernel_size": 2}, "kernel_size must be odd.* got 2"),
         (R2UNet, {"recurrence": "tied", "residual": "shortcut"}, r"in_channels \(1\) must equal out_channels \(16\)"),
         (RUNet, {"recurrence": "tied"}, r"in_channels \(1\) must equal out_channels \(16\)"),
-        (R2UNet, {"act": "STEP"}, "Unsupported option 'STEP', Available options"),
-        (R2UNet, {"norm": "MEAN"}, "Unsupported option 'MEAN', Available options"),
-        (R2UNet, {"upsample": "guess"}, "Unsupported option 'guess', Available options"),
+        (R2UNet, {"act": "STEP"}, "(?s)'STEP'.*Available options"),
+        (R2UNet, {"norm": "MEAN"}, "(?s)'MEAN'.*Available options"),
+        (R2UNet, {"upsample": "guess"}, "(?s)'guess'.*Available options"),
         (R2UNet, {"dropout": 2.0}, "dropout probability has to be between 0 and 1"),
     ],
 )

@@ -1,0 +1,67 @@
+"""Masks as files, in the format that the ending names: the one place that knows all of them."""
+
+from __future__ import annotations
+
+import os
+
+import SimpleITK as sitk
+
+from monai_r2unet.bundle import Bundle
+from monai_r2unet.dicom_seg import check_dicom_seg, write_dicom_seg
+from monai_r2unet.errors import InputError
+from monai_r2unet.io import MASK_FORMATS, check_output, write_image
+from monai_r2unet.seg_nrrd import write_seg_nrrd
+
+__all__ = ["MASK_ENDINGS", "check_mask_output", "write_mask"]
+
+Pathlike = str | os.PathLike[str]
+
+MASK_ENDINGS = (".seg.nrrd", *MASK_FORMATS, ".dcm")
+
+
+def check_mask_output(path: Pathlike, source: Pathlike, *, overwrite: bool) -> None:
+    """Check, before any work is done, that the mask of `source` can be written to `path`.
+
+    Raises:
+        InputError: an unknown ending, a format that needs another kind of source or an extra that is not installed, a
+            file that is there already, or a folder that is missing or not writable.
+    """
+    name = os.fspath(path).lower()
+    if not name.endswith(MASK_ENDINGS):
+        raise InputError(f"{path} has an unknown ending, expected one of {', '.join(MASK_ENDINGS)}: rename the output")
+    if name.endswith(".dcm"):
+        check_dicom_seg(path, source, overwrite=overwrite)
+    else:
+        check_output(path, overwrite=overwrite)
+
+
+def write_mask(
+    mask: sitk.Image,
+    path: Pathlike,
+    *,
+    bundle: Bundle,
+    source: Pathlike,
+    series: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a mask, whole or not at all: Slicer segmentation, DICOM SEG, NIfTI, NRRD or MetaImage.
+
+    Args:
+        mask: on the grid of the source; 0 background, 1 and up the bundle's labels.
+        path: its ending names the format.
+        bundle: that made the mask; its labels go into the formats that can hold them.
+        source: the file or folder that was segmented.
+        series: the SeriesInstanceUID that was segmented, where the folder holds several.
+        overwrite: replace an existing file.
+
+    Raises:
+        InputError: as `check_mask_output`.
+        OSError, RuntimeError: the disk is full or failed; what was there before is untouched.
+    """
+    name = os.fspath(path).lower()
+    if name.endswith(".dcm"):
+        write_dicom_seg(mask, bundle, source, path, series=series, overwrite=overwrite)
+    elif name.endswith(".seg.nrrd"):
+        write_seg_nrrd(mask, bundle.labels, path, overwrite=overwrite)
+    else:
+        write_image(mask, path, overwrite=overwrite)
