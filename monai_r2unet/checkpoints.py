@@ -33,7 +33,8 @@ def latest(folder: str | os.PathLike[str]) -> str:
     found = sorted(whole, key=lambda path: path.stat().st_mtime)
     if not found:
         raise InputError(
-            f"there is no checkpoint to resume from in {folder}; start without --resume, or name the --output_dir of the training to go on with"
+            f"there is no checkpoint to resume from in {folder}; start without --resume, or name "
+            "the --output_dir of the training to go on with"
         )
     return str(found[-1])
 

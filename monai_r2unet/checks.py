@@ -49,8 +49,8 @@ def check_dimension(dimension: int, image_format: dict[str, Any], bundle: str) -
     """
     if dimension != 3 and image_format.get("format") == "hounsfield":
         raise InputError(
-            f"the image is a {dimension}D picture without millimetres and Hounsfield units, but the bundle {bundle!r} takes "
-            "volumes; give the CT itself, as DICOM or NIfTI (a single slice will do)"
+            f"the image is a {dimension}D picture without millimetres and Hounsfield units, but the bundle {bundle!r} "
+            "takes volumes; give the CT itself, as DICOM or NIfTI (a single slice will do)"
         )
 
 

@@ -119,12 +119,13 @@ def _segmentation(array: np.ndarray, slices: Sequence[pydicom.Dataset], bundle: 
         version=str(bundle.metadata.get("version", "unknown")),
         family=hd.sr.CodedConcept("123109", "DCM", "Artificial Intelligence"),
     )
+    segments = [_segment(label, algorithm, bundle) for label in bundle.labels]
     try:
         return hd.seg.Segmentation(
             source_images=slices,
             pixel_array=array.astype(np.uint8),
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=[_segment(label, algorithm, bundle) for label in bundle.labels],
+            segment_descriptions=segments,
             series_instance_uid=generate_uid(),
             series_number=1,
             sop_instance_uid=generate_uid(),
@@ -137,10 +138,11 @@ def _segmentation(array: np.ndarray, slices: Sequence[pydicom.Dataset], bundle: 
             content_description=title[:64],
             series_description=title[:64],
         )
-    except AttributeError as error:  # highdicom copies patient, study and frame of reference from the source
+    except (AttributeError, ValueError) as error:  # highdicom copies patient, study and frame of reference
+        reason = str(error).rstrip(".")
         raise InputError(
-            f"the DICOM series {source} lacks what a segmentation must repeat of it ({error}): export the series again "
-            "with its study and frame of reference, or write another format"
+            f"the DICOM series {source} lacks what a segmentation must repeat of it ({reason}): export the series "
+            "again with its study and frame of reference, or write another format"
         ) from error
 
 

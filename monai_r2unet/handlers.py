@@ -17,6 +17,7 @@ from ignite.handlers import ProgressBar
 from monai.handlers import CheckpointSaver
 from torch import nn
 
+from monai_r2unet.errors import InputError
 from monai_r2unet.figures import learning_curve, overlays
 from monai_r2unet.metrics import Case, confusion, evaluate_case, summarize
 from monai_r2unet.results import format_measures, format_summary, versions, write_json
@@ -205,7 +206,13 @@ class EvaluationReport:
     def _measure(self, evaluator: Engine) -> None:
         for item in evaluator.state.output:
             probabilities, label = torch.as_tensor(item["pred"]), torch.as_tensor(item["label"])
-            name = Path(str(item["image"].meta["filename_or_obj"])).name
+            image, reference = (str(item[key].meta["filename_or_obj"]) for key in ("image", "label"))
+            if probabilities.shape != label.shape:
+                raise InputError(
+                    f"image {image} has shape {tuple(probabilities.shape[1:])} but its label {reference} has "
+                    f"{tuple(label.shape[1:])}; both must lie on the same grid"
+                )
+            name = Path(image).name
             self.cases.append(evaluate_case(name, probabilities >= self.threshold, label, probabilities=probabilities))
 
     def _completed(self, evaluator: Engine) -> None:

@@ -64,7 +64,10 @@ def choose_device(device: str = "auto") -> torch.device:
         InputError: if the name is unknown or there is no such device.
     """
     if device == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        # Each of the processes that torchrun starts on a host takes a device of its own.
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     try:
         chosen = torch.device(device)
         torch.zeros(1, device=chosen).item()  # a device that exists and computes

@@ -57,7 +57,9 @@ def test_a_wrong_checksum_is_found_before_the_file_is_opened(weights: Path, monk
     weights.write_bytes(weights.read_bytes() + b"\0")
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("read before it was compared"))
     got = hashlib.sha256(weights.read_bytes()).hexdigest()
-    with pytest.raises(InputError, match=rf"damaged weights: .*model\.pt has SHA-256 {got[:12]}.*expected 000000000000"):
+    with pytest.raises(
+        InputError, match=rf"damaged weights: .*model\.pt has SHA-256 {got[:12]}.*expected 000000000000"
+    ):
         load_weights(network(0), weights, "0" * 64)
 
 
@@ -105,7 +107,7 @@ def test_files_that_are_no_weights_are_refused_without_executing_them(weights: P
 )
 def test_weights_of_another_network_do_not_fit(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "model.pt")
-    with pytest.raises(InputError, match="weights do not fit: .*the parameters of R2UNet"):
+    with pytest.raises(InputError, match=r"weights do not fit: .*the parameters of R2UNet"):
         load_weights(network(0), tmp_path / "model.pt")
 
 

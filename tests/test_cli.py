@@ -1,4 +1,4 @@
-"""The command line: results on standard output, sentences on standard error, an exit code, and no half-written files."""
+"""The command line: results on standard output, sentences on standard error, exit codes, and no half-written files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -81,6 +81,16 @@ def empty_folder() -> str:
     return "empty"
 
 
+def empty_file() -> str:
+    Path("a.nii").touch()
+    return "a.nii"
+
+
+def text(name: str) -> str:
+    Path(name).write_text("hello")
+    return name
+
+
 def two_series() -> str:
     Path("series").mkdir()
     writer = sitk.ImageFileWriter()
@@ -111,9 +121,9 @@ def holed() -> str:
 INPUTS: dict[str, tuple[Callable[[], str], list[str]]] = {
     "missing file": (lambda: "none.nii.gz", ["none.nii.gz"]),
     "truncated": (truncated, ["cut.nii.gz"]),
-    "empty file": (lambda: (Path("a.nii").touch(), "a.nii")[1], ["a.nii", "empty"]),
-    "text": (lambda: (Path("a.nii.gz").write_text("hello"), "a.nii.gz")[1], ["a.nii.gz"]),
-    "unknown format": (lambda: (Path("a.xyz").write_text("hello"), "a.xyz")[1], ["a.xyz", "unknown format"]),
+    "empty file": (empty_file, ["a.nii", "empty"]),
+    "text": (lambda: text("a.nii.gz"), ["a.nii.gz"]),
+    "unknown format": (lambda: text("a.xyz"), ["a.xyz", "unknown format"]),
     "empty folder": (empty_folder, ["empty"]),
     "two series": (two_series, ["2 DICOM series", "1.2.3.1", "1.2.3.2", "series"]),
     "four axes": (lambda: nifti("a.nii", np.zeros((32, 32, 2, 3), np.int16)), ["4 axes (32 x 32 x 2 x 3)"]),
@@ -245,9 +255,7 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
     assert err.startswith("usage: monai-r2unet")
 
 
-def test_other_errors_are_not_passed_off_as_bad_input(
-    run: Run, work: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_errors_are_not_passed_off_as_bad_input(run: Run, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError("disk is full")
 
@@ -269,7 +277,7 @@ def test_segment_writes_mask_probabilities_and_report(run: Run, work: Path, bund
     assert same_grid(mask, image)
     assert mask.GetPixelID() == sitk.sitkUInt8
     assert read_image("p.nrrd").GetPixelID() == sitk.sitkFloat32
-    np.testing.assert_array_equal(values("mask.nii.gz"), values("p.nrrd") > 0.5)
+    np.testing.assert_array_equal(values("mask.nii.gz"), values("p.nrrd") >= 0.5)
 
     voxels = np.count_nonzero(values("mask.nii.gz"))
     millilitres = voxels * np.prod(image.GetSpacing()) / 1000
@@ -314,7 +322,7 @@ def test_own_weights_are_used(run: Run, work: Path, bundles: Path) -> None:
 
 def test_one_series_of_several_is_chosen(run: Run, work: Path) -> None:
     arguments = [two_series(), "mask.nii.gz", "--bundle", "lung", "--series", "1.2.3.2"]
-    code, out, err = run("segment", *arguments)
+    code, _, err = run("segment", *arguments)
     assert (code, err) == (0, "")
     assert read_image("mask.nii.gz").GetSize() == (64, 64, 2)
 
@@ -361,13 +369,13 @@ def test_a_file_without_orientation_is_told(run: Run, work: Path) -> None:
 
 
 @pytest.fixture
-def masks(work: Path) -> Iterator[tuple[str, str]]:
+def masks(work: Path) -> tuple[str, str]:
     """A mask and its reference: 6 voxels each, 4 in common, of 60."""
     for name, start in (("p.nrrd", 0), ("r.nii.gz", 2)):
         mask = np.zeros(60, np.uint8)
         mask[start : start + 6] = 1
         sitk.WriteImage(sitk.GetImageFromArray(mask.reshape(3, 4, 5)), name)
-    yield "p.nrrd", "r.nii.gz"
+    return "p.nrrd", "r.nii.gz"
 
 
 def test_evaluate_prints_and_writes_the_measures(run: Run, masks: tuple[str, str]) -> None:

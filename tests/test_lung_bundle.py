@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,6 +38,13 @@ EVALUATE = "bundles/lung/configs/evaluate.json"
 INFERENCE = "bundles/lung/configs/inference.json"
 MULTI_GPU = "bundles/lung/configs/multi_gpu_train.json"
 PAPER = "bundles/lung/configs/paper.json"
+
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:NvImgCodecPydicomReader",  # what MONAI says of a decoder that is not used
+    "ignore:'(min_delta|cumulative_delta)' is deprecated",  # in Ignite, by MONAI
+    "ignore:No hash value provided",  # for the schema, which lies here
+)
 
 
 @pytest.fixture
@@ -87,7 +95,8 @@ def workflow(run: str, *config_files: str, **overrides: object) -> ConfigWorkflo
         workflow_type="infer" if run == "inference" else "train",
         logging_file=False,
         run_id=run,
-        **{"device": "cpu", "slice_size": SIZE, "progress_bar": False, **overrides},
+        **{"device": "cpu", "slice_size": SIZE, "progress_bar": False},
+        **{name: str(value) if isinstance(value, Path) else value for name, value in overrides.items()},
     )
     made.initialize()
     return made
@@ -131,7 +140,7 @@ def test_training_reports_and_its_options_act(data: Path, tmp_path: Path) -> Non
 
     # What it shows.
     table = done.stdout[done.stdout.index("measure ") :]
-    shown = dict(line.split() for line in table.splitlines()[1:-1])
+    shown = dict(re.findall(r"^(val_\w+) +([\d.]+|-)$", table, re.MULTILINE))
     results = json.loads((out / "results.json").read_text())
     assert shown == {name: f"{value:.4f}" for name, value in results["validation"].items()}
     assert {"val_dice", "val_accuracy", "val_sensitivity", "val_specificity", "val_auc"} < set(shown)
@@ -148,7 +157,8 @@ def test_training_reports_and_its_options_act(data: Path, tmp_path: Path) -> Non
     best = max(rows, key=lambda row: row["val_dice"])
     assert results["best_epoch"] == best["epoch"]
     assert results["validation"]["val_dice"] == pytest.approx(best["val_dice"], abs=1e-6)
-    assert results | options == results
+    assert (results["network"], results["recurrences"], results["batch_size"]) == ("RUNet", 3, 3)
+    assert (results["lr"], results["seed"], results["device"]) == (0.003, 5, "cpu")
     assert (results["epochs"], results["training_slices"], results["validation_slices"]) == (2, 8, 4)
     for figure in ("learning_curve.png", "overlays.png"):
         assert min(sitk.ReadImage(str(out / figure)).GetSize()) > 300
@@ -224,8 +234,8 @@ def test_a_killed_training_is_resumed_where_it_was(data: Path, tmp_path: Path) -
 
 
 def test_resuming_needs_a_checkpoint(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(Exception, match=r"resume") as caught:
-        workflow("training", TRAIN, dataset_dir=str(data), output_dir=str(tmp_path / "out"), resume=True)
+    with pytest.raises(RuntimeError) as caught:
+        workflow("training", TRAIN, dataset_dir=data, output_dir=tmp_path / "out", resume=True)
     assert "no checkpoint to resume from" in str(find_input_error(caught.value))
 
 
@@ -233,7 +243,7 @@ def test_the_seed_decides(data: Path, tmp_path: Path) -> None:
     losses = []
     for number, seed in enumerate((1, 1, 2)):
         out = tmp_path / str(number)
-        train(dataset_dir=str(data), output_dir=str(out), epochs=1, seed=seed)
+        train(dataset_dir=data, output_dir=out, epochs=1, seed=seed)
         losses.append(history(out)[0])
     assert losses[0] == losses[1]
     assert losses[0]["train_loss"] != losses[2]["train_loss"]
@@ -243,8 +253,8 @@ def test_training_stops_when_nothing_improves(data: Path, tmp_path: Path) -> Non
     """And a batch may be larger than the data, and training may start from given weights."""
     weights = write_random_weights(tmp_path / "w.pt")
     out = tmp_path / "out"
-    options = {"batch_size": 100, "epochs": 40, "patience": 2, "lr": 1e-9, "init_weights": str(weights)}
-    made = workflow("training", TRAIN, dataset_dir=str(data), output_dir=str(out), **options)
+    options = {"batch_size": 100, "epochs": 40, "patience": 2, "lr": 1e-9, "init_weights": weights}
+    made = workflow("training", TRAIN, dataset_dir=data, output_dir=out, **options)
     start = made.parser.get_parsed_content("network").state_dict()
     assert_equal(dict(start), dict(torch.load(weights, weights_only=True)))
     made.run()
@@ -271,16 +281,8 @@ def test_two_processes_train_together(data: Path, tmp_path: Path) -> None:
 
 def test_mlflow_tracks_a_training(data: Path, tmp_path: Path) -> None:
     pytest.importorskip("mlflow", reason="mlflow is not installed, and nothing but --tracking mlflow needs it")
-    out = tmp_path / "out"
-    options = {"dataset_dir": str(data), "output_dir": str(out), "epochs": 1}
-    made = ConfigWorkflow(
-        config_file=TRAIN, workflow_type="train", logging_file=False, run_id="training", tracking="mlflow",
-        device="cpu", slice_size=SIZE, progress_bar=False, **options,
-    )
-    made.initialize()
-    made.run()
-    made.finalize()
-    assert (out / "mlruns.db").exists()
+    train(dataset_dir=data, output_dir=tmp_path / "out", epochs=1, tracking="mlflow")
+    assert (tmp_path / "out" / "mlruns.db").exists()
 
 
 # ---- evaluation and inference ----------------------------------------------------------------------------------------
@@ -294,7 +296,11 @@ def test_evaluating_agrees_with_segment_and_evaluate(segmenter: Segmenter, weigh
     assert done.returncode == 0, done.stderr
     content = json.loads((out / "evaluation.json").read_text())
     (case,) = content["cases"]
-    assert (content["split"], content["weights"], content["dataset_dir"]) == ("test", str(weights), "bundles/lung/sample")
+    assert (content["split"], content["weights"], content["dataset_dir"]) == (
+        "test",
+        str(weights),
+        "bundles/lung/sample",
+    )
     assert f"dice{case['dice']:.4f}" in done.stdout.replace(" ", "")
     assert content["pooled"]["auc"] > 0
 
@@ -331,7 +337,7 @@ def test_volumes_stored_in_other_ways_are_evaluated_and_segmented_on_their_own_g
         write_image(stored, data / kind / "LCTSC_008.nii.gz", overwrite=True)
     straight = values(segmenter(small_ct()))
     expected = sitk.DICOMOrient(segmenter(small_ct()), axes)
-    options = {"dataset_dir": str(data), "output_dir": str(tmp_path / "out"), "ckpt_path": str(weights)}
+    options = {"dataset_dir": data, "output_dir": tmp_path / "out", "ckpt_path": weights}
 
     workflow("inference", INFERENCE, **options).run()
     mask = read_image(tmp_path / "out" / "LCTSC_008_lung.nii.gz")
@@ -362,8 +368,8 @@ def test_missing_files_are_counted_and_the_first_three_named(data: Path, tmp_pat
     names = [f"images/{letter}.nii.gz" for letter in "abcde"]
     datalist["training"] += [{"image": name, "label": "labels/LCTSC_000.nii.gz"} for name in names]
     (data / "datalist.json").write_text(json.dumps(datalist))
-    with pytest.raises(Exception, match="datalist") as caught:
-        workflow("training", TRAIN, dataset_dir=str(data), output_dir=str(tmp_path / "out"))
+    with pytest.raises(RuntimeError) as caught:
+        workflow("training", TRAIN, dataset_dir=data, output_dir=tmp_path / "out")
     sentence = str(find_input_error(caught.value))
     assert "5 do not exist" in sentence
     assert [name in sentence for name in names] == [True, True, True, False, False]
@@ -377,10 +383,8 @@ def test_an_image_and_a_label_of_different_shapes_are_named(
     name = {"training": "LCTSC_001", "evaluating": "LCTSC_008"}[run]
     write_image(small_ct(name, slices=3, kind="labels"), data / "labels" / f"{name}.nii.gz", overwrite=True)
     files = {"training": [TRAIN], "evaluating": [TRAIN, EVALUATE]}[run]
-    with pytest.raises(Exception, match="") as caught:
-        workflow(
-            run, *files, dataset_dir=str(data), output_dir=str(tmp_path / "out"), ckpt_path=str(weights)
-        ).run()
+    with pytest.raises(RuntimeError) as caught:
+        workflow(run, *files, dataset_dir=data, output_dir=tmp_path / "out", ckpt_path=weights).run()
     sentence = str(find_input_error(caught.value))
     assert f"{name}.nii.gz" in sentence
     assert "64, 64, 4)" in sentence
@@ -401,7 +405,8 @@ def test_the_metadata_are_as_monai_demands(tmp_path: Path) -> None:
     verify_metadata(meta_file="bundles/lung/metadata.json", filepath=schema)
     metadata = Bundle(LUNG).metadata
     assert metadata["version"] in metadata["changelog"]
-    for change in ({"task": 3}, {"network_data_format": {"inputs": {}}}, {"references": "one"}):
+    changes: list[dict[str, Any]] = [{"task": 3}, {"network_data_format": {"inputs": {}}}, {"references": "one"}]
+    for change in changes:
         (tmp_path / "metadata.json").write_text(json.dumps(metadata | change))
         with pytest.raises(ValueError, match="Failed validating"):
             verify_metadata(meta_file=str(tmp_path / "metadata.json"), filepath=schema)
@@ -434,14 +439,9 @@ def test_the_network_is_exported_to_torchscript(weights: Path, tmp_path: Path) -
         torch.testing.assert_close(torch.jit.load(tmp_path / "model.ts").eval()(x), network(x))
 
 
-def test_the_workflows_have_the_properties_that_monai_demands(data: Path) -> None:
-    files = {"train": [TRAIN], "infer": [INFERENCE]}
-    for kind, names in files.items():
-        made = ConfigWorkflow(
-            config_file=names, workflow_type=kind, logging_file=False, dataset_dir=str(data), device="cpu"
-        )
-        made.parser.parse(reset=True)
-        made._is_initialized = True
+def test_the_workflows_have_the_properties_that_monai_demands(data: Path, weights: Path, tmp_path: Path) -> None:
+    for run, file in (("training", TRAIN), ("inference", INFERENCE)):
+        made = workflow(run, file, dataset_dir=data, output_dir=tmp_path, ckpt_path=weights)
         assert made.check_properties() == []
 
 
@@ -491,13 +491,13 @@ def test_the_files_of_the_root_are_those_of_the_configs() -> None:
     for name in ("train.json", "metadata.json", "logging.conf"):
         path = LUNG / name
         assert path.is_symlink()
-        assert Path(os.readlink(path)) == Path("configs") / name
+        assert path.readlink() == Path("configs") / name
         assert path.resolve() == LUNG / "configs" / name
         assert path.is_file()
 
 
-def test_the_recipe_of_the_paper(data: Path) -> None:
-    made = workflow("training", TRAIN, PAPER, dataset_dir=str(data))
+def test_the_recipe_of_the_paper(data: Path, tmp_path: Path) -> None:
+    made = workflow("training", TRAIN, PAPER, dataset_dir=data, output_dir=tmp_path)
     loss, optimizer, scheduler, trainer, loader, slices = (
         made.parser.get_parsed_content(name)
         for name in ("loss", "optimizer", "lr_scheduler", "train#trainer", "train#dataloader", "train#dataset")

@@ -109,6 +109,9 @@ def test_no_reading_gives_both_rows_of_the_papers_table_iv() -> None:
     nearest = min(kinds, key=lambda kind: deviation(*kind))
     assert nearest == (R2UNet, {"recurrence": "unshared", "residual": "input", "layers": 1})
     assert deviation(*nearest) == pytest.approx(0.0535, abs=0.0001)
+    found = [count_without_making(R2UNet, recurrence="unshared", layers=1, recurrences=t) for t in (2, 3)]
+    assert [round(100 * (a / b - 1)) for a, b in zip(found, table_iv, strict=True)] == [-5, 1]
+    assert round(100 * (table_iv[1] / table_iv[0] - 1)) == 23
 
 
 def test_no_kernel_per_step_explains_the_difference_of_the_rows_of_table_iv() -> None:

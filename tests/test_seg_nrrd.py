@@ -101,15 +101,18 @@ def test_what_is_read_back_here_is_the_mask(mask: sitk.Image, tmp_path: Path) ->
 def test_names_cannot_break_the_file_and_ids_differ(mask: sitk.Image, tmp_path: Path) -> None:
     slicerio = pytest.importorskip("slicerio")
     code = {"scheme": SCT, "value": "1", "meaning": "a|b~c^d:e\nf"}
-    labels = [{"value": v, "name": "Läsion\n^x", "colour": [0, 0, 0]} for v in (1, 2)]
+    labels = [{"value": v, "name": "lesion\n^x", "colour": [0, 0, 0]} for v in (1, 2)]
     labels[0]["terminology"] = {"category": code, "type": code}
     write_seg_nrrd(mask, labels, tmp_path / "a.seg.nrrd")
     first, second = slicerio.read_segmentation(str(tmp_path / "a.seg.nrrd"))["segments"]
-    assert [s["name"] for s in (first, second)] == ["Läsion ^x"] * 2
-    assert [s["id"] for s in (first, second)] == ["Läsion_x_1", "Läsion_x_2"]
+    assert [s["name"] for s in (first, second)] == ["lesion ^x"] * 2
+    assert [s["id"] for s in (first, second)] == ["lesion_x_1", "lesion_x_2"]
     assert first["terminology"]["type"] == [SCT, "1", "a b c d e f"]
     assert "typeModifier" not in first["terminology"]
     assert "terminology" not in second
+    # Slicer reads and writes UTF-8 here, slicerio ASCII.
+    write_seg_nrrd(mask, [{"value": 1, "name": "Läsion", "colour": [0, 0, 0]}], tmp_path / "b.seg.nrrd")
+    assert sitk.ReadImage(str(tmp_path / "b.seg.nrrd")).GetMetaData("Segment0_Name") == "Läsion"
 
 
 def test_bad_output_is_refused_and_the_old_file_kept(mask: sitk.Image, tmp_path: Path) -> None:

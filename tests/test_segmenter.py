@@ -96,7 +96,7 @@ def test_probabilities_are_those_behind_the_mask(segmenter: Segmenter, ct: sitk.
     assert values(probabilities).min() >= 0
     assert values(probabilities).max() <= 1
     assert len(np.unique(values(probabilities))) > 1000
-    np.testing.assert_array_equal(values(mask), values(probabilities) > 0.5)
+    np.testing.assert_array_equal(values(mask), values(probabilities) >= 0.5)
     np.testing.assert_array_equal(values(mask), values(segmenter(ct)))
     of_tensor = segmenter(to_metatensor(ct), probabilities=True)[1]
     assert of_tensor.dtype == torch.float32
@@ -180,7 +180,7 @@ def volume(array: np.ndarray, **kwargs: Any) -> sitk.Image:
 
 
 NOISE = np.random.default_rng(0).integers(-1000, 400, (3, 32, 32)).astype(np.int16)
-BAD = {
+BAD: dict[str, tuple[Any, dict[str, Any], str]] = {
     "a list": ([[1, 2]], {}, "cannot segment a list"),
     "a plain tensor": (torch.zeros(32, 32, 3), {}, "cannot segment a Tensor"),
     "no spacing": (NOISE, {}, "needs spacing"),

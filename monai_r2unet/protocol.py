@@ -1,0 +1,97 @@
+"""The commands that the worker takes, and how they and its events become lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from monai_r2unet.errors import InputError
+
+__all__ = ["PROTOCOL", "Run", "event_line", "lines", "read_command", "run_of"]
+
+PROTOCOL = 1  # raised when a client must know of a change
+
+
+@dataclass(frozen=True)
+class Run:
+    """A request to segment an image; ``monai_r2unet.worker`` says what each part means."""
+
+    bundle: str
+    input: str
+    output: str
+    job: Any = None
+    device: str = "auto"
+    weights: str | None = None
+    batch_size: int | None = None
+    slices: list[int] | None = None
+    overwrite: bool = False
+
+
+FIELDS = {field.name: str(field.type) for field in dataclasses.fields(Run)}
+
+
+def lines(file: int) -> Iterator[bytes]:
+    """The lines that come in through a file descriptor, until it closes.
+
+    Without Python's buffers: a thread that waits in one holds its lock, which stops the interpreter from ending.
+    """
+    rest = b""
+    while chunk := os.read(file, 65536):
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from (line for line in whole if line.strip())
+
+
+def event_line(event: str, content: dict[str, Any]) -> bytes:
+    """An event as a line, in ASCII."""
+    return f"@@{json.dumps({'event': event, **content})}\n".encode("ascii")
+
+
+def read_command(line: bytes) -> dict[str, Any]:
+    """A line as a command: an object with ``cmd`` ``run``, ``cancel`` or ``quit``.
+
+    Raises:
+        InputError: if it is none.
+    """
+    try:
+        command = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"not a valid command, because no JSON ({error})") from error
+    if not isinstance(command, dict) or command.get("cmd") not in ("run", "cancel", "quit"):
+        raise InputError("not a valid command, expected an object whose cmd is run, cancel or quit")
+    return command
+
+
+def run_of(command: dict[str, Any]) -> Run:
+    """The request in a ``run`` command.
+
+    Raises:
+        InputError: if a part is missing, unknown or of the wrong type.
+    """
+    parts = {name: value for name, value in command.items() if name != "cmd"}
+    unknown = sorted(parts.keys() - FIELDS)
+    if unknown:
+        raise InputError(f"not a valid run: unknown {', '.join(unknown)}, expected {', '.join(FIELDS)}")
+    for name in ("bundle", "input", "output"):
+        if name not in parts:
+            raise InputError(f"not a valid run: {name} is missing")
+    for name, value in parts.items():
+        if not _has_type(value, FIELDS[name]):
+            raise InputError(f"not a valid run: {name} is {value!r}, expected {FIELDS[name]}")
+    if parts.get("batch_size") is not None and parts["batch_size"] < 1:
+        raise InputError(f"not a valid run: batch_size is {parts['batch_size']}, expected 1 or more")
+    return Run(**parts)
+
+
+def _has_type(value: Any, name: str) -> bool:
+    """Whether a JSON value is of a type of :class:`Run`'s parts."""
+    if name == "Any":
+        return True
+    if value is None:
+        return name.endswith("| None")
+    if isinstance(value, list):
+        return name.startswith("list[int]") and all(type(item) is int for item in value)
+    return type(value).__name__ == name.removesuffix(" | None")

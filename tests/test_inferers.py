@@ -1,0 +1,291 @@
+"""Inference slice by slice with networks whose answer is known, and slices served from volumes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from monai.data import DataLoader, Dataset, MetaTensor
+from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, ScaleIntensityRange
+from torch import nn
+
+from monai_r2unet.datasets import SliceDataset, load_datalist
+from monai_r2unet.errors import InputError
+from monai_r2unet.inferers import SliceBySliceInferer
+from monai_r2unet.networks import R2UNet
+
+
+class Above(nn.Module):
+    """The probability is above one half where the first channel is above ``level``; keeps the inputs it was given."""
+
+    def __init__(self, level: float, steepness: float = 8.0) -> None:
+        super().__init__()
+        self.level = nn.Parameter(torch.tensor(level))
+        self.steepness = steepness
+        self.inputs: list[torch.Tensor] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.inputs.append(x)
+        return self.steepness * (x[:, :1] - self.level)
+
+
+def volume(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Random values from 0 to 1, (1, C, X, Y, Z)."""
+    return torch.rand(1, *shape, generator=torch.Generator().manual_seed(seed))
+
+
+def with_spacing(values: torch.Tensor, dx: float, dy: float, dz: float = 5.0) -> MetaTensor:
+    return MetaTensor(values, affine=torch.diag(torch.tensor([-dx, dy, dz, 1.0], dtype=torch.float64)))
+
+
+# ---- what comes out --------------------------------------------------------------------------------------------------
+
+
+def test_at_the_networks_own_size_the_mask_is_the_networks_answer_voxel_by_voxel() -> None:
+    image = volume(1, 32, 32, 5)
+    mask = SliceBySliceInferer(32, batch_size=2)(image, Above(0.3))
+    assert mask.dtype == torch.uint8
+    assert torch.equal(mask, (image > 0.3).to(torch.uint8))
+
+
+def test_probabilities_are_the_sigmoid_of_the_logits() -> None:
+    image = volume(1, 32, 32, 5)
+    probabilities = SliceBySliceInferer(32, batch_size=2, threshold=None)(image, Above(0.3))
+    assert probabilities.dtype == torch.float32
+    torch.testing.assert_close(probabilities, torch.sigmoid(8 * (image - 0.3)), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("threshold", [0.25, 0.5, 0.75])
+def test_the_mask_is_the_probabilities_from_the_threshold_on(threshold: float) -> None:
+    image = volume(1, 40, 28, 3)
+    mask = SliceBySliceInferer(32, threshold=threshold)(image, Above(0.5))
+    probabilities = SliceBySliceInferer(32, threshold=None)(image, Above(0.5))
+    assert torch.equal(mask, (probabilities >= threshold).to(torch.uint8))
+    assert 0 < mask.sum() < mask.numel()
+
+
+def test_a_probability_of_exactly_the_threshold_is_foreground() -> None:
+    assert SliceBySliceInferer(8)(torch.ones(1, 1, 8, 8, 1), Above(1.0)).all()
+
+
+@pytest.mark.parametrize("threshold", [0.5, None])
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.8, 2.4)])
+def test_the_batch_size_changes_nothing(threshold: float | None, spacing: tuple[float, float]) -> None:
+    image = with_spacing(volume(1, 45, 31, 7), *spacing)
+    one, *others = (
+        SliceBySliceInferer(32, batch_size=batch_size, threshold=threshold)(image, Above(0.5))
+        for batch_size in (1, 2, 3, 7, 100)
+    )
+    assert one.shape == (1, 1, 45, 31, 7)
+    assert all(torch.equal(one, other) for other in others)
+
+
+def test_the_batch_size_changes_no_mask_of_r2unet() -> None:
+    torch.manual_seed(0)
+    network = R2UNet(channels=(4, 8, 16)).eval()
+    image = volume(1, 40, 33, 5)
+    probabilities = [SliceBySliceInferer(32, n, threshold=None)(image, network) for n in (1, 2, 5)]
+    for other in probabilities[1:]:  # convolutions may round differently in another batch, no more
+        torch.testing.assert_close(other, probabilities[0], rtol=0, atol=1e-6)
+    assert not any(values.requires_grad for values in probabilities)
+
+
+def test_several_channels_in_and_several_classes_out() -> None:
+    image = volume(3, 20, 20, 4)
+    mask = SliceBySliceInferer(20, batch_size=3)(image, lambda x: 100 * (x[:, [2, 0]] - 0.5))
+    assert torch.equal(mask, (image[:, [2, 0]] > 0.5).to(torch.uint8))
+
+
+def test_a_volume_of_one_slice() -> None:
+    image = volume(1, 48, 48, 1)
+    assert SliceBySliceInferer(32, batch_size=8)(image, Above(0.5)).shape == image.shape
+
+
+def test_the_result_may_be_written_into() -> None:
+    mask = SliceBySliceInferer(8)(volume(1, 8, 8, 2), Above(0.5))
+    mask[..., 0] = 0
+    assert not mask[..., 0].any()
+
+
+def test_arguments_are_passed_on_to_the_network() -> None:
+    mask = SliceBySliceInferer(8)(torch.zeros(1, 1, 8, 8, 2), lambda x, sign, shift: sign * x + shift, 1.0, shift=9.0)
+    assert mask.all()
+
+
+# ---- geometry --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("shape", "spacing"), [((128, 128), (1.0, 1.0)), ((128, 64), (1.0, 2.0))])
+def test_a_structure_comes_back_to_where_it_was(shape: tuple[int, int], spacing: tuple[float, float]) -> None:
+    image = torch.zeros(1, 1, *shape, 3)
+    image[..., 20:90, 10:40, 1] = 1.0  # on the grid of 2 x 2 pixels, which the network sees as one
+    mask = SliceBySliceInferer(64)(with_spacing(image, *spacing), Above(0.5))
+    assert torch.equal(mask, image.to(torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "fitted"),
+    [
+        ((40, 20), (1.0, 1.0), (32, 16)),
+        ((40, 20), (1.0, 2.0), (32, 32)),  # a square of anatomy fills the square
+        ((40, 20), (1.0, 6.0), (11, 32)),
+        ((16, 16), (3.0, 3.0), (32, 32)),
+    ],
+)
+def test_the_network_sees_the_aspect_in_millimetres(
+    shape: tuple[int, int], spacing: tuple[float, float], fitted: tuple[int, int]
+) -> None:
+    network = Above(0.5)
+    mask = SliceBySliceInferer(32)(with_spacing(torch.ones(1, 1, *shape, 2), *spacing), network)
+    expected = torch.zeros(1, 1, 32, 32)
+    expected[..., : fitted[0], : fitted[1]] = 1
+    for slices in network.inputs:
+        torch.testing.assert_close(slices, expected)
+    assert mask.shape == (1, 1, *shape, 2)
+    assert mask.all()  # nothing of the padding comes back
+
+
+def test_a_data_loader_keeps_the_spacing() -> None:
+    image = with_spacing(torch.ones(1, 40, 20, 2), 1.0, 2.0)
+    (batch,) = DataLoader(Dataset([{"image": image}]), batch_size=1)
+    network = Above(0.5)
+    SliceBySliceInferer(32)(batch["image"], network)
+    assert network.inputs[0].all()
+
+
+# ---- what goes in ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.int16, torch.int32, torch.float32, torch.float64])
+def test_any_type_of_voxel_is_windowed_in_its_own_units(dtype: torch.dtype) -> None:
+    hounsfield = torch.randint(-1024, 3072, (1, 1, 24, 24, 3), generator=torch.Generator().manual_seed(0))
+    window = ScaleIntensityRange(-1000, 400, 0.0, 1.0, clip=True)
+    network = Above(0.5)  # -300 HU
+    inferer = SliceBySliceInferer(24, batch_size=3, slice_transform=window)
+    mask = inferer(with_spacing(hounsfield.to(dtype), 1.0, 1.0), network)
+    assert torch.equal(mask, (hounsfield >= -300).to(torch.uint8))
+    (slices,) = network.inputs
+    assert type(slices) is torch.Tensor  # not a MetaTensor, which slows a network down
+    assert slices.dtype == torch.float32
+    assert (slices.min().item(), slices.max().item()) == (0.0, 1.0)
+
+
+def test_only_a_batch_is_floating_point_at_a_time() -> None:
+    network = Above(0.5)
+    image = torch.zeros(1, 1, 16, 16, 10, dtype=torch.int16)
+    mask = SliceBySliceInferer(16, batch_size=4)(image, network)
+    assert [len(slices) for slices in network.inputs] == [4, 4, 2]
+    assert mask.nbytes == 16 * 16 * 10
+    assert image.dtype == torch.int16
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 16, 4), (16, 16, 4), (2, 1, 16, 16, 4), (1, 1, 1, 16, 16, 4)])
+def test_anything_but_one_volume_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"one volume \(1, C, X, Y, Z\), got shape \(" + ", ".join(map(str, shape))):
+        SliceBySliceInferer(16)(torch.zeros(shape), Above(0.5))
+
+
+def test_a_volume_without_slices_is_refused() -> None:
+    with pytest.raises(ValueError, match="without slices"):
+        SliceBySliceInferer(16)(torch.zeros(1, 1, 16, 16, 0), Above(0.5))
+
+
+# ---- progress --------------------------------------------------------------------------------------------------------
+
+
+def test_progress_counts_slices_after_every_batch() -> None:
+    inferer = SliceBySliceInferer(8, batch_size=4)
+    calls: list[tuple[int, int]] = []
+    inferer.on_progress = lambda done, total: calls.append((done, total))
+    inferer(volume(1, 8, 8, 10), Above(0.5))
+    assert calls == [(4, 10), (8, 10), (10, 10)]
+
+
+def test_progress_can_stop_the_inference() -> None:
+    class Cancelled(Exception):
+        pass
+
+    def cancel(done: int, total: int) -> None:
+        raise Cancelled
+
+    inferer = SliceBySliceInferer(8)
+    inferer.on_progress = cancel
+    network = Above(0.5)
+    with pytest.raises(Cancelled):
+        inferer(volume(1, 8, 8, 10), network)
+    assert len(network.inputs) == 1
+
+
+# ---- SliceDataset ----------------------------------------------------------------------------------------------------
+
+DATA = [{"image": f"images/{name}.nii.gz", "label": f"labels/{name}.nii.gz"} for name in ("a", "b")]
+VOLUMES = {
+    "images/a.nii.gz": {"image": volume(2, 6, 5, 3, seed=1)[0], "label": volume(1, 6, 5, 3, seed=2)[0].round()},
+    "images/b.nii.gz": {"image": volume(2, 4, 4, 1, seed=3)[0], "label": volume(1, 4, 4, 1, seed=4)[0].round()},
+}
+
+
+def load(entry: Any) -> dict[str, torch.Tensor]:
+    return VOLUMES[entry["image"]]
+
+
+def test_slices_of_all_volumes_in_order() -> None:
+    dataset = SliceDataset(DATA, load, progress=False)
+    assert len(dataset) == 4
+    items = [dataset[i] for i in range(4)]
+    assert [(item["case"], item["slice"]) for item in items] == [
+        ("a.nii.gz", 0),
+        ("a.nii.gz", 1),
+        ("a.nii.gz", 2),
+        ("b.nii.gz", 0),
+    ]
+    for item in items:
+        for key in ("image", "label"):
+            assert torch.equal(item[key], VOLUMES[f"images/{item['case']}"][key][..., item["slice"]])
+
+
+def test_volumes_are_loaded_once_and_no_transform_of_a_slice_spoils_them() -> None:
+    loaded: list[str] = []
+
+    def counted(entry: Any) -> dict[str, torch.Tensor]:
+        loaded.append(entry["image"])
+        return load(entry)
+
+    def spoil(item: Any) -> Any:
+        return {"image": item["image"].add_(1), "label": item["label"]}
+
+    dataset = SliceDataset(DATA, counted, spoil, progress=False)
+    for _ in range(3):
+        assert torch.equal(dataset[1]["image"], VOLUMES["images/a.nii.gz"]["image"][..., 1] + 1)
+    assert loaded == [entry["image"] for entry in DATA]
+
+
+def test_an_epoch_is_every_slice_once() -> None:
+    loader = DataLoader(SliceDataset(DATA, load, progress=False), batch_size=1, shuffle=True)
+    drawn = [(batch["case"][0], int(batch["slice"][0])) for batch in loader]
+    assert sorted(drawn) == [("a.nii.gz", 0), ("a.nii.gz", 1), ("a.nii.gz", 2), ("b.nii.gz", 0)]
+
+
+def test_a_label_on_another_grid_is_refused_by_the_names_of_both_files() -> None:
+    def mismatched(entry: Any) -> dict[str, torch.Tensor]:
+        return {"image": torch.zeros(1, 6, 5, 3), "label": torch.zeros(1, 6, 5, 4)}
+
+    with pytest.raises(InputError) as refused:
+        SliceDataset(DATA, mismatched, progress=False)
+    for part in ("images/a.nii.gz", "labels/a.nii.gz", "(6, 5, 3)", "(6, 5, 4)", "same grid"):
+        assert part in str(refused.value)
+
+
+def test_the_lung_sample_is_served(repository: Path) -> None:
+    data = load_datalist(repository / "bundles" / "lung" / "sample", "validation")
+    read = Compose([LoadImaged(["image", "label"]), EnsureChannelFirstd(["image", "label"])])
+    dataset = SliceDataset(data, read, progress=False)
+    assert len(dataset) == 19
+    item = dataset[9]
+    assert item["image"].shape == item["label"].shape == (1, 256, 256)
+    assert item["case"] == "LCTSC_006.nii.gz"
+    lung = item["label"] == 1
+    assert item["image"][lung].mean() < -500  # HU
+    assert lung.sum() > 1000
