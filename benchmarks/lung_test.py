@@ -6,9 +6,9 @@ Runs `monai-r2unet segment` and `evaluate` as a user would and writes `benchmark
 
 - the test patients 007 (512x512 DICOM series) and 008 of LCTSC, against the manual masks at their own resolution;
 - the 79 test slices of the paper's lung set, pooled and per slice;
-- an abdominal CT of another scanner that shows the bases of the lungs only: how much of the body outside them was called
-  lung. There is no reference mask: the lungs are the pieces of aerated tissue (below -400 HU) inside the body that reach
-  the top of the volume and its posterior half, and a voxel more than 6 mm from them that was called lung is wrong.
+- an abdominal CT of another scanner that shows only the bases of the lungs: how much of the body outside them was
+  called lung. There is no reference mask: the lungs are the pieces of aerated tissue (below -400 HU) inside the body
+  that reach the top of the volume and its posterior half; a voxel called lung more than 6 mm from them is wrong.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -78,7 +79,9 @@ def write_dicom_seg(
     check_dicom_seg(path, source, overwrite=overwrite)
     path, source = Path(path), Path(source)
     slices = _slices_of(mask, source, series)
-    segmentation = _segmentation(sitk.GetArrayFromImage(mask), slices, bundle, source)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # on the spelling of the patient's name, which is not ours to mend
+        segmentation = _segmentation(sitk.GetArrayFromImage(mask), slices, bundle, source)
     with written_whole(path, ".dcm") as temporary:
         segmentation.save_as(temporary, enforce_file_format=True)
 

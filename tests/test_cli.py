@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -381,7 +382,7 @@ def masks(work: Path) -> tuple[str, str]:
 def test_evaluate_prints_and_writes_the_measures(run: Run, masks: tuple[str, str]) -> None:
     code, out, err = run("evaluate", *masks, "--json", "e.json")
     assert (code, err) == (0, "")
-    rows = dict(line.split() for line in out.splitlines()[2:])
+    rows = dict(re.findall(r"^(\w+) +([\d.]+|-)$", out, re.MULTILINE))
     assert rows["dice"] == rows["f1"] == f"{8 / 12:.4f}"
     assert (rows["accuracy"], rows["specificity"], rows["auc"]) == (f"{56 / 60:.4f}", f"{52 / 54:.4f}", "-")
     content = json.loads(Path("e.json").read_text())
