@@ -1,0 +1,143 @@
+"""The verb ``segment`` of the command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from monai_r2unet.errors import InputError
+from monai_r2unet.terminal import EXIT_DONE, EXIT_NOTHING_FOUND, EXIT_SOME_FAILED, ProgressBar, check_json_output
+
+__all__ = ["segment"]
+
+
+def segment(options: argparse.Namespace) -> int:
+    """Segment one image, or a folder of cases."""
+    from monai_r2unet.cohort import is_cohort
+
+    if is_cohort(options.input):
+        return _segment_cohort(options)
+    if options.ending:
+        raise InputError("--ending is for a folder of cases; name the one mask with its ending")
+    return _segment_image(options)
+
+
+def _segment_image(options: argparse.Namespace) -> int:
+    from monai_r2unet.io import check_output, read_image, write_image
+    from monai_r2unet.outputs import check_mask_output, write_mask
+    from monai_r2unet.results import versions, write_json
+    from monai_r2unet.segmenter import Segmenter
+
+    check_mask_output(options.output, options.input, overwrite=options.overwrite)
+    if options.probabilities:
+        check_output(options.probabilities, overwrite=options.overwrite)
+    if options.report:
+        check_json_output(options.report, options.overwrite)
+    _check_distinct(options.input, options.output, options.probabilities, options.report)
+
+    started = time.perf_counter()
+    # The image first: it fails more often than the bundle, and faster.
+    image = read_image(options.input, series=options.series)
+    read = time.perf_counter()
+    segmenter = Segmenter(options.bundle, options.device, options.weights, options.batch_size)
+    loaded = time.perf_counter()
+    with ProgressBar("Segmenting") as bar:
+        result = segmenter.run(
+            image,
+            probabilities=bool(options.probabilities),
+            allow_nonfinite=options.allow_nonfinite,
+            on_progress=bar.update,
+        )
+    for sentence in result.warnings:
+        print(f"warning: {sentence}", file=sys.stderr)
+    segmented = time.perf_counter()
+    if result.probabilities is not None:
+        write_image(result.probabilities, options.probabilities, overwrite=options.overwrite)
+    write_mask(
+        result.mask,
+        options.output,
+        bundle=segmenter.bundle,
+        source=options.input,
+        series=options.series,
+        overwrite=options.overwrite,
+    )
+    seconds = {
+        "read": read - started,
+        "load": loaded - read,
+        **result.seconds,
+        "write": time.perf_counter() - segmented,
+    }
+    if options.report:
+        report = {
+            "input": str(options.input),
+            "output": str(options.output),
+            "bundle": segmenter.bundle.name,
+            "bundle_version": segmenter.bundle.metadata.get("version"),
+            "weights": str(options.weights or segmenter.bundle.weights),
+            "weights_sha256": segmenter.weights_sha256,
+            "device": str(segmenter.device),
+            "batch_size": segmenter.inferer.batch_size,
+            "size": list(image.GetSize()),
+            "spacing_mm": list(image.GetSpacing()),
+            "voxels": result.voxels,
+            "millilitres": result.millilitres,
+            "warnings": result.warnings,
+            "seconds": seconds,
+            "versions": versions(),
+        }
+        write_json(report, options.report)
+    print(f"{options.output}\t{result.voxels} voxels\t{result.millilitres:.1f} mL")
+    if result.voxels == 0:
+        print(
+            f"warning: nothing was found in {options.input}; the mask is empty. Is this the image the bundle "
+            f"{segmenter.bundle.name!r} is made for?",
+            file=sys.stderr,
+        )
+        return EXIT_NOTHING_FOUND
+    return EXIT_DONE
+
+
+def _segment_cohort(options: argparse.Namespace) -> int:
+    from monai_r2unet.cohort import CaseResult, failures_everywhere, segment_cohort
+    from monai_r2unet.segmenter import Segmenter
+
+    for name in ("probabilities", "report", "series"):
+        if getattr(options, name):
+            raise InputError(f"--{name} is for one image, but {options.input} is a folder of cases; leave it out")
+
+    def load() -> Segmenter:
+        return Segmenter(options.bundle, options.device, options.weights, options.batch_size)
+
+    with ProgressBar("Segmenting") as bar:
+
+        def tell(result: CaseResult, done: int, total: int) -> None:
+            bar.update(done, total)
+            if result.status == "failed":
+                print(f"failed: {result.case}: {result.message}", file=sys.stderr)
+            elif result.message and result.status != "skipped":
+                print(f"warning: {result.case}: {result.message}", file=sys.stderr)
+            if result.status in ("done", "empty"):
+                place = Path(options.output) / result.output
+                print(f"{place}\t{result.voxels} voxels\t{result.millilitres:.1f} mL")
+
+        results = segment_cohort(
+            load,
+            options.input,
+            options.output,
+            ending=options.ending or ".nii.gz",
+            overwrite=options.overwrite,
+            allow_nonfinite=options.allow_nonfinite,
+            on_case=tell,
+        )
+    failed = failures_everywhere(sum(result.status == "failed" for result in results))
+    return EXIT_SOME_FAILED if failed else EXIT_DONE
+
+
+def _check_distinct(*paths: str | None) -> None:
+    """Refuse to write over the input, or one output over another."""
+    given = [path for path in paths if path is not None]
+    for path in given:
+        if sum(Path(path).resolve() == Path(other).resolve() for other in given) > 1:
+            raise InputError(f"{path} is named twice, as input or output; give each file its own name")

@@ -1,0 +1,113 @@
+"""The verbs of the command line but ``segment``. Each takes the parsed options and gives the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from monai_r2unet.errors import InputError
+from monai_r2unet.terminal import EXIT_DONE, EXIT_FAILED, ProgressBar, check_json_output
+
+__all__ = ["doctor", "evaluate", "list_bundles", "prepare", "worker"]
+
+# Imports that take seconds are made in the verb that needs them: usage errors answer at once.
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Measure a mask against its reference."""
+    import SimpleITK as sitk
+
+    from monai_r2unet.io import read_image, same_grid
+    from monai_r2unet.metrics import evaluate_case, summarize
+    from monai_r2unet.results import format_summary, versions, write_json
+
+    if options.json:
+        check_json_output(options.json, options.overwrite)
+    prediction, reference = read_image(options.prediction), read_image(options.reference)
+    if not same_grid(prediction, reference):
+        raise InputError(
+            f"{options.prediction} ({_grid(prediction)}) and {options.reference} ({_grid(reference)}) do not lie on "
+            "the same grid; give masks of the same image"
+        )
+    case = evaluate_case(
+        Path(options.prediction).name,
+        sitk.GetArrayFromImage(prediction),
+        sitk.GetArrayFromImage(reference),
+    )
+    summary = summarize([case])
+    if options.json:
+        inputs = {"prediction": str(options.prediction), "reference": str(options.reference)}
+        write_json({**inputs, "versions": versions(), **summary}, options.json)
+    print(format_summary(summary))
+    return EXIT_DONE
+
+
+def prepare(options: argparse.Namespace) -> int:
+    """Bring a data set into the form the bundles read."""
+    from monai_r2unet.datasets import lung
+
+    with ProgressBar("Preparing") as bar:
+        datalist = lung.prepare(
+            Path(options.source),
+            Path(options.dest),
+            layout=options.layout,
+            slices_per_case=options.slices_per_case,
+            rescale_intercept=options.rescale_intercept,
+            split=Path(options.split) if options.split else None,
+            seed=options.seed,
+            progress=bar.update,
+        )
+    counts = {split: len(datalist.get(split, [])) for split in ("training", "validation", "test")}
+    print(f"{options.dest}\t" + "\t".join(f"{split} {count}" for split, count in counts.items()))
+    return EXIT_DONE
+
+
+def list_bundles(options: argparse.Namespace) -> int:
+    """Print the bundles there are."""
+    from monai_r2unet import bundle as bundles
+
+    rows = [
+        {
+            "name": bundle.name,
+            "task": bundle.metadata.get("task", ""),
+            "version": bundle.metadata.get("version", ""),
+            "trained_on": bundle.metadata.get("data_source", ""),
+            "licence": bundle.metadata.get("weights", {}).get("licence", ""),
+            "labels": [label["name"] for label in bundle.labels],
+            "weights": bundle.weights_state(),
+            "folder": str(bundle.root),
+        }
+        for bundle in bundles.list_bundles()
+    ]
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return EXIT_DONE
+    for row in rows:
+        print(f"{row['name']} {row['version']}: {row['task']}")
+        print(f"  labels      {', '.join(row['labels'])}")
+        print(f"  trained on  {row['trained_on']}")
+        print(f"  weights     {row['weights']}; {row['licence']}")
+    return EXIT_DONE
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Print what this machine can do; exit code 1 if nothing can be segmented."""
+    from monai_r2unet.doctor import examine, format_examination
+
+    examination = examine()
+    print(json.dumps(examination, indent=2) if options.json else format_examination(examination))
+    return EXIT_DONE if examination["usable"] else EXIT_FAILED
+
+
+def worker(options: argparse.Namespace) -> int:
+    """Serve 3D Slicer or the viewer until they leave."""
+    from monai_r2unet.worker import main
+
+    main()
+
+
+def _grid(image: Any) -> str:
+    spacing = " x ".join(f"{s:.4g}" for s in image.GetSpacing())
+    return f"{' x '.join(map(str, image.GetSize()))} voxels of {spacing} mm"
