@@ -15,6 +15,7 @@ from typing import Any
 from monai_r2unet import verbs
 from monai_r2unet.errors import EXIT_BAD_INPUT, find_input_error
 from monai_r2unet.segment import segment
+from monai_r2unet.terminal import EXIT_FAILED
 
 __all__ = ["main"]
 
@@ -31,10 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except Exception as error:
         bad_input = find_input_error(error)
-        if bad_input is None:
-            raise
-        print(f"error: {bad_input}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+        if bad_input is not None:
+            print(f"error: {bad_input}", file=sys.stderr)
+            return EXIT_BAD_INPUT
+        if isinstance(error, OSError):  # a full disk, say: not the input's fault, and not ours
+            print(f"error: {error}", file=sys.stderr)
+            return EXIT_FAILED
+        raise
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,9 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     subparsers = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
 
-    verb = subparsers.add_parser(
-        "segment", help="segment an image or a folder of cases", description="Segment an image, or a folder of cases."
-    )
+    verb = subparsers.add_parser("segment", help="segment an image or a folder of cases")
     verb.add_argument("input", help="image file, folder with one DICOM series, or folder of such cases")
     verb.add_argument("output", help="mask: .nii.gz, .nii, .nrrd, .mha, .seg.nrrd or .dcm; a folder for cases")
     verb.add_argument("--bundle", required=True, help="which bundle segments; see `monai-r2unet list`")

@@ -256,15 +256,29 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
     assert err.startswith("usage: monai-r2unet")
 
 
-def test_other_errors_are_not_passed_off_as_bad_input(run: Run, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(
+    run: Run, work: Path, bundles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object, **__: object) -> None:
-        raise OSError("disk is full")
+        raise OSError("No space left on device")
 
-    monkeypatch.setattr("monai_r2unet.io.write_image", fail)
+    monkeypatch.setattr("monai_r2unet.outputs.write_image", fail)
     before = files(work)
-    with pytest.raises(OSError, match="disk is full"):
-        run("segment", "ct.nii.gz", "mask.nii.gz", "--bundle", "lung")
+    code, out, err = run("segment", "ct.nii.gz", "mask.nii.gz", "--bundle", "lung")
+    assert (code, out) == (1, "")
+    assert err.splitlines() == ["error: No space left on device"]
     assert files(work) == before
+
+
+def test_a_fault_of_ours_is_not_passed_off_as_bad_input(
+    run: Run, work: Path, bundles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr("monai_r2unet.outputs.write_image", fail)
+    with pytest.raises(RuntimeError, match="a fault"):
+        run("segment", "ct.nii.gz", "mask.nii.gz", "--bundle", "lung")
 
 
 # ---- segment ---------------------------------------------------------------------------------------------------------
