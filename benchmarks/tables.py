@@ -42,7 +42,7 @@ def lung() -> str:
         "Pooled over all pixels; R2U-Net with t = 2 and 1.05 million parameters. Worst of the test slices: Dice "
         f"{slices['worst'][0]['dice']:.3f}. In an abdomen of another scanner {100 * abdomen['share_of_body']:.2f} % "
         f"of the body lay outside the lungs and was called lung. LCTSC 007 took {seconds:.0f} s from DICOM to mask on "
-        "two CPU cores that had other work too.",
+        "two CPU cores.",
         "Measured by `benchmarks/lung_test.py`; data, versions and seconds are in "
         "[the result file](benchmarks/results/lung_test.json).",
     ]

@@ -34,7 +34,8 @@ def workspace(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A checkout with the files that the README's commands speak of."""
     work = tmp_path_factory.mktemp("readme")
     shutil.copytree(repository / "bundles", work / "bundles", symlinks=True, ignore=shutil.ignore_patterns("eval"))
-    shutil.copy(repository / "Makefile", work)
+    for file in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(repository / file, work)
     sample = repository / "bundles" / "lung" / "sample"
     volume = read_image(sample / "images" / "LCTSC_008.nii.gz")
     write_dicom(volume, work / "chest_dicom")
