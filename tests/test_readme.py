@@ -99,7 +99,13 @@ def test_every_command_runs(readme: str, workspace: Path) -> None:
 def test_make_train_runs_exactly_the_documented_command(readme: str, repository: Path) -> None:
     command = "python -m monai.bundle run training --config_file bundles/lung/train.json"
     assert command in commands(readme)
-    recipe = subprocess.run(["make", "--dry-run", "train"], cwd=repository, capture_output=True, text=True, check=True)
+    recipe = subprocess.run(
+        ["make", "--no-print-directory", "--dry-run", "train"],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert recipe.stdout.splitlines()[-1] == f".venv/bin/{command}"
 
 

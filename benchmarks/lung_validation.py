@@ -1,0 +1,44 @@
+"""Compare candidate lung weights on the validation images, to choose between them.
+
+    python benchmarks/lung_validation.py lung_data second/model.pt third/model.pt model.pt
+
+Writes `benchmarks/results/lung_validation.json`: for each file the Dice pooled over the validation volumes of LCTSC and
+over the single slices of the paper's lung set, on their own grids.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from monai_r2unet.checkpoints import sha256
+from monai_r2unet.datasets import load_datalist
+from monai_r2unet.io import read_image
+from monai_r2unet.metrics import ConfusionCounts, confusion
+from monai_r2unet.results import versions, write_json
+from monai_r2unet.segmenter import Segmenter
+
+RESULT = Path(__file__).parent / "results" / "lung_validation.json"
+
+
+def main() -> None:
+    """Measure each weights file and write the result file."""
+    folder, *candidates = sys.argv[1:]
+    measured = []
+    for weights in candidates:
+        segment = Segmenter("lung", device="cpu", weights=weights)
+        counts = {"volumes": ConfusionCounts(), "slices": ConfusionCounts()}
+        for entry in load_datalist(folder, "validation"):
+            image, label = read_image(entry["image"]), read_image(entry["label"])
+            kind = "slices" if image.GetDepth() == 1 else "volumes"
+            counts[kind] += confusion(sitk.GetArrayFromImage(segment(image)), sitk.GetArrayFromImage(label))
+        name = "/".join(Path(weights).parts[-2:])
+        measured.append({"weights": name, "sha256": sha256(weights), **{k: c.dice for k, c in counts.items()}})
+        print(measured[-1])
+    write_json({"measure": "Dice, pooled", "candidates": measured, "versions": versions()}, RESULT)
+
+
+if __name__ == "__main__":
+    main()
