@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 import SimpleITK as sitk
 
-from monai_r2unet.figures import AGREEMENT, agreement_colours
+from monai_r2unet.figures import agreement_colours, agreement_legend
 from monai_r2unet.io import read_image
 from monai_r2unet.metrics import confusion
 from monai_r2unet.segmenter import Segmenter
@@ -42,11 +42,7 @@ def main() -> None:
         column[0].set_title(f"slice {k + 1} of {len(mask)}, Dice {dice:.3f}", fontsize=10)
         for axis in column:
             axis.set_axis_off()
-    handles = [
-        pyplot.Rectangle((0, 0), 1, 1, color=np.asarray(colour) / 255.0, label=name)
-        for name, colour in AGREEMENT.items()
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    agreement_legend(figure)
     FIGURE.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(FIGURE, dpi=100)
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from monai_r2unet.errors import InputError
 
-__all__ = ["latest", "load_weights", "sha256"]
+__all__ = ["is_whole", "latest", "load_weights", "sha256"]
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
@@ -22,15 +22,18 @@ def sha256(path: str | os.PathLike[str]) -> str:
         return hashlib.sha256(file.read()).hexdigest()
 
 
+def is_whole(path: Path) -> bool:
+    """Whether a file of ``torch.save`` was written to its end, where the directory of its zip archive lies."""
+    return zipfile.is_zipfile(path)
+
+
 def latest(folder: str | os.PathLike[str]) -> str:
     """Path of the newest checkpoint (``*.pt``) in ``folder`` that was written to its end.
 
     Raises:
         InputError: if there is none.
     """
-    # A training that is killed while it writes leaves a file without the directory that ends a zip archive.
-    whole = (path for path in Path(folder).glob("*.pt") if zipfile.is_zipfile(path))
-    found = sorted(whole, key=lambda path: path.stat().st_mtime)
+    found = sorted(filter(is_whole, Path(folder).glob("*.pt")), key=lambda path: path.stat().st_mtime)
     if not found:
         raise InputError(
             f"there is no checkpoint to resume from in {folder}; start without --resume, or name "

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["agreement_colours", "learning_curve", "overlays"]
+__all__ = ["agreement_colours", "agreement_legend", "learning_curve", "overlays"]
 
 # Colour-blind safe (Okabe-Ito): true positive, false positive, false negative.
 AGREEMENT = {"true positive": (0, 158, 115), "false positive": (213, 94, 0), "false negative": (86, 180, 233)}
@@ -47,6 +47,16 @@ def agreement_colours(
         painted[area] = (1 - opacity) * painted[area] + opacity * np.asarray(colour)
     colours: npt.NDArray[np.uint8] = painted.round().astype(np.uint8)
     return colours
+
+
+def agreement_legend(figure: Any) -> None:
+    """Say below a Matplotlib figure what the colours of :func:`agreement_colours` mean."""
+    pyplot = _pyplot()
+    handles = [
+        pyplot.Rectangle((0, 0), 1, 1, color=np.asarray(colour) / 255.0, label=name)
+        for name, colour in AGREEMENT.items()
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
 
 
 def learning_curve(history: Sequence[Mapping[str, float]], key_metric: str, path: Path) -> None:
@@ -95,10 +105,6 @@ def overlays(examples: Sequence[tuple[str, Mapping[str, Any]]], path: Path) -> N
         column[1].set_title(one["name"], fontsize=8)
         for axis in column:
             axis.set_axis_off()
-    handles = [
-        pyplot.Rectangle((0, 0), 1, 1, color=np.asarray(colour) / 255.0, label=name)
-        for name, colour in AGREEMENT.items()
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    agreement_legend(figure)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
 import sys
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,10 @@ from ignite.handlers import ProgressBar
 from monai.handlers import CheckpointSaver
 from torch import nn
 
+from monai_r2unet.checkpoints import is_whole
 from monai_r2unet.errors import InputError
 from monai_r2unet.figures import learning_curve, overlays
+from monai_r2unet.io import written_whole
 from monai_r2unet.metrics import Case, confusion, evaluate_case, summarize
 from monai_r2unet.results import format_measures, format_summary, versions, write_json
 
@@ -124,8 +124,7 @@ class TrainingReport:
     def _restore_best(self) -> None:
         """Keep the weights of the best epoch so far: the first epoch after a resumption may be worse."""
         validated = [row for row in self.history if self.key_metric in row]
-        # A training that is killed while it writes leaves a file without the directory that ends a zip archive.
-        if not validated or not zipfile.is_zipfile(self.best_weights):
+        if not validated or not is_whole(self.best_weights):
             return
         best = max(validated, key=lambda row: row[self.key_metric])
         self.validator.state.best_metric = best[self.key_metric]
@@ -147,12 +146,10 @@ class TrainingReport:
         if idist.get_rank() != 0:
             return
         fields = list(dict.fromkeys(field for row in self.history for field in row))
-        temporary = self.history_file.with_suffix(".tmp")
-        with temporary.open("w", newline="") as file:
+        with written_whole(self.history_file, ".tmp") as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, fields)
             writer.writeheader()
             writer.writerows(self.history)
-        os.replace(temporary, self.history_file)
 
     def _completed(self, trainer: Engine) -> None:
         idist.barrier()  # until the first process has written the best weights

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from monai_r2unet.io import written_whole
+
 __all__ = ["format_measures", "format_summary", "versions", "write_json"]
 
 JACCARD_NOTE = "jaccard is the true Jaccard index; the paper's JSC columns hold its accuracy (docs/metrics.md)."
@@ -32,13 +34,8 @@ def versions() -> dict[str, str]:
 
 def write_json(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     """Write ``content`` whole or not at all: into a temporary file beside ``path``, which then takes its place."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with written_whole(Path(path), ".tmp") as temporary:
         temporary.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def format_measures(columns: Mapping[str, Mapping[str, float | None]]) -> str:
