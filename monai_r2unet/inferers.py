@@ -1,4 +1,4 @@
-"""Inference of a 2D network over a volume, slice by slice."""
+"""How a network is run: over a volume slice by slice, and in the precision that the processor is fast in."""
 
 from __future__ import annotations
 
@@ -7,14 +7,35 @@ from typing import Any
 
 import torch
 from monai.data import MetaTensor
-from monai.inferers import Inferer
+from monai.inferers import Inferer, SimpleInferer
 from monai.utils import convert_to_tensor
 from torch import nn
 from torch.nn import functional
 
 from monai_r2unet.transforms import fit_in_plane, in_plane_size
 
-__all__ = ["SliceBySliceInferer"]
+__all__ = ["MixedPrecisionInferer", "SliceBySliceInferer", "cpu_has_bfloat16"]
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the processor computes in bfloat16 itself (AVX512-BF16 or AMX); emulated, it is slower than float32."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+class MixedPrecisionInferer(SimpleInferer):
+    """Run the network in bfloat16 where a CPU computes in it, and give float32 logits; elsewhere run it plainly.
+
+    For training on the CPU, which MONAI's engines' ``amp`` does not cover. On CUDA ``amp`` decides.
+    """
+
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """The network's output for ``inputs``, float32 on the CPU."""
+        if inputs.device.type != "cpu":
+            return network(inputs, *args, **kwargs)
+        with torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bfloat16()):
+            return network(inputs, *args, **kwargs).float()
 
 
 class SliceBySliceInferer(Inferer):
