@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from monai.bundle import ConfigParser
+from typing import TYPE_CHECKING, Any
 
 from monai_r2unet.checkpoints import sha256
 from monai_r2unet.errors import InputError
+
+if TYPE_CHECKING:
+    from monai_r2unet.inference_config import InferenceConfig
 
 __all__ = ["Bundle", "find_bundle", "list_bundles"]
 
@@ -44,15 +46,17 @@ class Bundle:
         """``configs/metadata.json``.
 
         Raises:
-            InputError: if the file is missing or no JSON.
+            InputError: if the file is missing or no JSON object.
         """
         path = self.root / "configs" / "metadata.json"
         try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise InputError(f"not a bundle: {self.root} has no configs/metadata.json") from error
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"damaged bundle: {path} is no JSON ({error})") from error
+        if not isinstance(content, dict):
+            raise InputError(f"damaged bundle: {path} holds a {type(content).__name__}, expected an object")
         return content
 
     @property
@@ -62,8 +66,15 @@ class Bundle:
 
     @property
     def weights_sha256(self) -> str | None:
-        """The checksum that the weights must have, where the bundle states one."""
-        checksum: str | None = self.metadata.get("weights", {}).get("sha256")
+        """The checksum that the weights must have, where the bundle states one.
+
+        Raises:
+            InputError: if what the bundle states is no checksum.
+        """
+        weights = self.metadata.get("weights", {})
+        checksum = weights.get("sha256") if isinstance(weights, dict) else weights
+        if checksum is not None and not isinstance(checksum, str):
+            raise self._lacks("weights > sha256", "a checksum in hexadecimal, or null")
         return checksum
 
     def weights_state(self) -> str:
@@ -76,26 +87,62 @@ class Bundle:
 
     @property
     def image_format(self) -> dict[str, Any]:
-        """What ``metadata.json`` says of the network's input image."""
-        image: dict[str, Any] = self.metadata["network_data_format"]["inputs"]["image"]
+        """What ``metadata.json`` says of the network's input image.
+
+        Raises:
+            InputError: if it says nothing.
+        """
+        image: Any = self.metadata
+        for key in ("network_data_format", "inputs", "image"):
+            image = image.get(key) if isinstance(image, dict) else None
+        if not isinstance(image, dict) or type(image.get("num_channels")) is not int:
+            raise self._lacks("network_data_format > inputs > image", "an object with num_channels")
         return image
 
     @property
     def labels(self) -> list[dict[str, Any]]:
-        """The segments, in the order of their values 1, 2, ...: name, colour (RGB, 0 to 255), terminology codes."""
-        segments: list[dict[str, Any]] = self.metadata["labels"]
+        """The segments, in the order of their values 1, 2, ...: name, colour (RGB, 0 to 255), terminology codes.
+
+        Raises:
+            InputError: if one of them lacks its value, name or colour.
+        """
+        segments = self.metadata.get("labels")
+        if not isinstance(segments, list) or not segments or not all(map(_is_label, segments)):
+            raise self._lacks("labels", "a list of objects with value, name, colour (three numbers from 0 to 255)")
         return segments
 
-    def inference(self, device: str) -> ConfigParser:
-        """``configs/inference.json``, ready to be resolved for a device such as ``"cpu"`` or ``"cuda:0"``."""
-        path = self.root / "configs" / "inference.json"
-        if not path.is_file():
-            raise InputError(f"not a bundle: {self.root} has no configs/inference.json")
-        parser = ConfigParser()
-        parser.read_config(str(path))
-        parser["bundle_root"] = str(self.root)
-        parser["device"] = device
-        return parser
+    def inference(self, device: str) -> InferenceConfig:
+        """``configs/inference.json``, ready to be resolved for a device such as ``"cpu"`` or ``"cuda:0"``.
+
+        Raises:
+            InputError: if the file is missing or damaged, or lacks a part.
+        """
+        from monai_r2unet.inference_config import InferenceConfig  # takes seconds to import, and few need it
+
+        return InferenceConfig(self.root, device)
+
+    def _lacks(self, what: str, expected: str) -> InputError:
+        path = self.root / "configs" / "metadata.json"
+        return InputError(f"damaged bundle: {path} lacks a usable entry {what}, expected {expected}")
+
+
+def _is_label(label: Any) -> bool:
+    return (
+        isinstance(label, dict)
+        and type(label.get("value")) is int
+        and isinstance(label.get("name"), str)
+        and isinstance(label.get("colour"), list)
+        and len(label["colour"]) == 3
+        and all(type(part) is int and 0 <= part <= 255 for part in label["colour"])
+        and all(
+            isinstance(code, dict) and all(isinstance(text, str) for text in code.values())
+            for code in _codes(label.get("terminology", {}))
+        )
+    )
+
+
+def _codes(terminology: Any) -> list[Any]:
+    return list(terminology.values()) if isinstance(terminology, dict) else [None]
 
 
 def list_bundles() -> list[Bundle]:
@@ -103,13 +150,31 @@ def list_bundles() -> list[Bundle]:
     return [Bundle(path.parents[1]) for path in sorted(_bundles_folder().glob("*/configs/metadata.json"))]
 
 
-def find_bundle(name: str) -> Bundle:
-    """The shipped bundle of that name.
+def find_bundle(name: str | os.PathLike[str], *, trusted: bool = False) -> Bundle:
+    """The shipped bundle of that name, or the bundle in that folder.
+
+    Args:
+        name: a shipped bundle's name, or the path of a bundle's folder.
+        trusted: the user allows the code in the configuration of a bundle that is not shipped. Nothing of that
+            configuration is read here.
 
     Raises:
-        InputError: if there is none; the message names those there are.
+        InputError: if there is none (the message names those shipped), or it is not shipped and not trusted.
     """
-    bundles = {bundle.name: bundle for bundle in list_bundles()}
-    if name not in bundles:
-        raise InputError(f"unknown bundle {name!r}; there are: {', '.join(bundles) or 'none'}")
-    return bundles[name]
+    shipped = {bundle.name: bundle for bundle in list_bundles()}
+    name = os.fspath(name)
+    if name in shipped:
+        return shipped[name]
+    root = Path(name)
+    is_bundle = (root / "configs" / "inference.json").is_file()
+    if not is_bundle and not any(separator in name for separator in (os.sep, os.altsep) if separator):
+        raise InputError(f"unknown bundle {name!r}; there are: {', '.join(shipped) or 'none'}")
+    if not is_bundle:
+        raise InputError(f"{root} is no bundle, expected a folder with configs/inference.json: check the path")
+    root = root.resolve()
+    if not trusted and root not in [bundle.root.resolve() for bundle in shipped.values()]:
+        raise InputError(
+            f"the bundle {root} does not come with this package, and the configuration of a bundle can execute any "
+            "code: if you trust whoever made it, allow it with --trust-bundle (in Python, trust_bundle=True)"
+        )
+    return Bundle(root)

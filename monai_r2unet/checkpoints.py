@@ -7,11 +7,12 @@ import os
 import warnings
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
+from monai_r2unet.errors import InputError, first_line
 
-from monai_r2unet.errors import InputError
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["is_whole", "latest", "load_weights", "sha256"]
 
@@ -53,6 +54,8 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str], expected_sha2
     Raises:
         InputError: if the file is missing, differs from its checksum, is no state dict, or does not fit the network.
     """
+    import torch  # here, because it takes seconds and checksums do without it
+
     path = Path(path)
     if not path.is_file():
         raise InputError(f"weights not found: {path} does not exist; train the bundle or restore the file")
@@ -68,8 +71,9 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str], expected_sha2
             warnings.simplefilter("ignore")  # whatever is wrong with the file is told below, once
             weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds on damaged files
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"damaged weights: {path} is not a file of tensors saved by torch ({reason})") from error
+        raise InputError(
+            f"damaged weights: {path} is not a file of tensors saved by torch ({first_line(error)})"
+        ) from error
     try:
         network.load_state_dict(weights)
     except (RuntimeError, AttributeError, TypeError) as error:

@@ -8,11 +8,13 @@ import numpy as np
 import SimpleITK as sitk
 
 from monai_r2unet.errors import InputError
+from monai_r2unet.slices import UP, axial_axis
 
-__all__ = ["check_channels", "check_dimension", "check_finite", "check_slices", "implausible_values"]
+__all__ = ["check_channels", "check_dimension", "check_finite", "check_slices", "implausible_values", "tilted_slices"]
 
 # Four poolings of the smallest kind of network need this many pixels; thinner slices show no anatomy anyway.
 MINIMUM_SIDE = 16
+MAXIMUM_TILT = 20.0  # degrees
 
 
 def check_channels(components: int, image_format: dict[str, Any], bundle: str) -> None:
@@ -122,6 +124,27 @@ def implausible_values(image: sitk.Image, image_format: dict[str, Any]) -> str |
     return (
         f"the values, {low:g} to {high:g}, cannot be Hounsfield units of a body (air is -1000, water 0); "
         "the result cannot be trusted: check the rescale slope and intercept, or whether this is CT at all"
+    )
+
+
+def tilted_slices(image: sitk.Image) -> str | None:
+    """Why the slices are not those that a network of axial slices knows, or ``None``.
+
+    Nothing is resampled: a volume is cut along the one of its own axes that is nearest to the body's long axis, see
+    :func:`~monai_r2unet.slices.axial_axis`. A rotation within the slices tilts none of them.
+
+    Args:
+        image: a picture, which has no tilt, or a volume.
+    """
+    if image.GetDimension() != 3:
+        return None
+    across = np.reshape(image.GetDirection(), (3, 3))[:, axial_axis(image)]
+    tilt = float(np.degrees(np.arccos(np.abs(across[UP]).clip(0, 1))))
+    if tilt <= MAXIMUM_TILT:
+        return None
+    return (
+        f"the slices of the volume that are nearest to axial are tilted by {tilt:.0f} degrees, and the network knows "
+        "axial slices only; the result cannot be trusted: resample the volume along the axes of the body"
     )
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 import sys
 from types import TracebackType
 
-__all__ = ["EXIT_BAD_INPUT", "InputError", "find_input_error", "say_it_plainly"]
+__all__ = [
+    "EXIT_BAD_INPUT",
+    "InputError",
+    "NotEnoughMemoryError",
+    "find_input_error",
+    "first_line",
+    "say_it_plainly",
+    "sentence_of",
+]
 
 EXIT_BAD_INPUT = 2
 
@@ -17,6 +25,10 @@ class InputError(ValueError):
     """
 
 
+class NotEnoughMemoryError(MemoryError):
+    """Memory is full, on the GPU or beside it: the message is one sentence that says where and what to do."""
+
+
 def find_input_error(error: BaseException | None) -> InputError | None:
     """The :class:`InputError` behind ``error``, however often it was wrapped by those who passed it on."""
     while error is not None:
@@ -24,6 +36,17 @@ def find_input_error(error: BaseException | None) -> InputError | None:
             return error
         error = error.__cause__ or error.__context__
     return None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what ``error`` says, or its kind where it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def sentence_of(error: BaseException) -> str:
+    """``error`` as one line for the user, who can put right only an :class:`InputError`."""
+    bad_input = find_input_error(error)
+    return str(bad_input) if bad_input is not None else f"unexpected {type(error).__name__}: {first_line(error)}"
 
 
 def say_it_plainly() -> None:

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer, SimpleInferer
-from monai.utils import convert_to_tensor
+from monai.utils import convert_to_dst_type, convert_to_tensor
 from torch import nn
 from torch.nn import functional
 
+from monai_r2unet.errors import NotEnoughMemoryError
 from monai_r2unet.transforms import fit_in_plane, in_plane_size
 
-__all__ = ["MixedPrecisionInferer", "SliceBySliceInferer", "cpu_has_bfloat16"]
+__all__ = ["MixedPrecisionInferer", "SliceBySliceInferer", "mixed_precision"]
 
 
-def cpu_has_bfloat16() -> bool:
-    """Whether the processor computes in bfloat16 itself (AVX512-BF16 or AMX); emulated, it is slower than float32."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+def mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """`torch.autocast` to the 16-bit type that ``device`` computes in faster than in float32, if it has one.
+
+    On the CPU that is bfloat16, where the processor has it (AVX512-BF16 or AMX; emulated, it is slower). On CUDA it is
+    bfloat16 or, before Ampere, float16.
+    """
+    if device.type == "cuda":
+        has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.autocast("cuda", torch.bfloat16 if has_bfloat16 else torch.float16)
+    has_bfloat16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.autocast("cpu", torch.bfloat16, enabled=device.type == "cpu" and has_bfloat16)
 
 
 class MixedPrecisionInferer(SimpleInferer):
-    """Run the network in bfloat16 where a CPU computes in it, and give float32 logits; elsewhere run it plainly.
-
-    For training on the CPU, which MONAI's engines' ``amp`` does not cover. On CUDA ``amp`` decides.
-    """
+    """Run the network in `mixed_precision` on a CPU, where MONAI's engines' ``amp`` does nothing; elsewhere plainly."""
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
@@ -34,92 +43,195 @@ class MixedPrecisionInferer(SimpleInferer):
         """The network's output for ``inputs``, float32 on the CPU."""
         if inputs.device.type != "cpu":
             return network(inputs, *args, **kwargs)
-        with torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bfloat16()):
+        with mixed_precision(inputs.device):
             return network(inputs, *args, **kwargs).float()
 
 
 class SliceBySliceInferer(Inferer):
-    """Run a 2D network over every slice of a volume, all on the network's device, batch by batch.
+    """Run a 2D network over every slice of a volume, or over a picture, all on the network's device, batch by batch.
 
     Each slice is scaled (``slice_transform``), fitted into ``slice_size`` pixels with its aspect in mm kept, segmented,
-    and its probabilities are resized back. Only one batch of slices is floating point at a time.
+    and its probabilities are resized back. Only one batch of slices is floating point at a time. Where the device runs
+    out of memory, the batch is halved, down to one slice.
 
     Args:
-        slice_size: side in pixels of the square images the network was trained on.
+        slice_size: side in pixels of the square images the network was trained on; ``None``: every slice keeps its
+            size, for fully convolutional passes.
         batch_size: slices at a time; changes nothing but speed and memory.
         slice_transform: applied to each batch (N, C, X, Y) in its own units before the fitting, as a window in HU.
         threshold: the result is a uint8 mask of ``probability >= threshold``; ``None``: float32 probabilities.
+        body_above: slices without body are not run, their result is 0: those in which less than ``body_share`` of the
+            pixels lie above this value, in the image's own units. ``None``: all slices are run.
+        body_share: see ``body_above``; from 0 to 1.
+        float32: compute in float32 everywhere, for results that do not depend on the processor; slower where it has a
+            faster type (`mixed_precision`).
+        window: runs the network over each slice patch by patch, such as MONAI's ``SlidingWindowInferer``; ``None``: in
+            one pass.
     """
 
     def __init__(
         self,
-        slice_size: int,
+        slice_size: int | None,
         batch_size: int = 1,
         slice_transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
         threshold: float | None = 0.5,
+        body_above: float | None = None,
+        body_share: float = 0.01,
+        float32: bool = False,
+        window: Inferer | None = None,
     ) -> None:
         super().__init__()
         self.slice_size = slice_size
         self.batch_size = batch_size
         self.slice_transform = slice_transform
         self.threshold = threshold
-        # Called after every batch with the slices done and their total.
+        self.body_above = body_above
+        self.body_share = body_share
+        self.float32 = float32
+        self.window = window
+        # Go on on the CPU, with a warning, where a GPU has no memory for one slice.
+        self.cpu_fallback = False
+        # Called after every batch with the slices done and their total; may raise to stop.
         self.on_progress: Callable[[int, int], None] | None = None
 
     @torch.no_grad()
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        """Segment a volume.
+        """Segment a volume or a picture.
 
         Args:
-            inputs: one volume (1, C, X, Y, Z), slices along Z, any dtype. A MetaTensor's spacing sets the aspect.
+            inputs: one volume (1, C, X, Y, Z), slices along Z, or one picture (1, C, X, Y); any dtype. A
+                MetaTensor's spacing sets the aspect of a volume.
             network: maps (N, C, size, size) to logits (N, K, size, size).
             *args: passed on to the network.
             **kwargs: passed on to the network.
 
         Returns:
-            (1, K, X, Y, Z): uint8 mask or float32 probabilities, see ``threshold``, on the device of ``inputs``.
+            (1, K, X, Y[, Z]): uint8 mask or float32 probabilities, see ``threshold``, on the device of ``inputs``; a
+            MetaTensor if ``inputs`` is one.
 
         Raises:
-            ValueError: if ``inputs`` is not one volume.
+            ValueError: if ``inputs`` is not one volume or picture.
+            NotEnoughMemoryError: if there is not enough for one slice.
         """
-        if inputs.ndim != 5 or inputs.shape[0] != 1:
-            raise ValueError(f"SliceBySliceInferer takes one volume (1, C, X, Y, Z), got shape {tuple(inputs.shape)}")
-        spacing = self._in_plane_spacing(inputs)
+        if inputs.ndim not in (4, 5) or inputs.shape[0] != 1 or 0 in inputs.shape:
+            raise ValueError(
+                "SliceBySliceInferer takes one volume (1, C, X, Y, Z) or picture (1, C, X, Y), got "
+                f"{tuple(inputs.shape)}"
+            )
+        spacing = _in_plane_spacing(inputs)
         volume = torch.as_tensor(inputs)
         if isinstance(volume, MetaTensor):
             volume = volume.as_tensor()
-        x, y, count = volume.shape[2:]
-        fitted = in_plane_size(self.slice_size, (x, y), spacing)
-        device = next(network.parameters()).device if isinstance(network, nn.Module) else volume.device
+        slices = (volume[0] if volume.ndim == 5 else volume[0, ..., None]).movedim(-1, 0)
+        result = self._run(slices, spacing, network, *args, **kwargs).movedim(0, -1)[None]
+        result = result if volume.ndim == 5 else result[..., 0]
+        # With the metadata of the input, without which MONAI's Invertd leaves it as it is.
+        like_inputs: torch.Tensor = convert_to_dst_type(result, inputs, dtype=result.dtype)[0]
+        return like_inputs
 
+    def _run(
+        self, slices: torch.Tensor, spacing: tuple[float, float], network: Any, *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """Segment ``slices`` (N, C, X, Y), to the same shape with the network's channels."""
+        device = next(network.parameters()).device if isinstance(network, nn.Module) else slices.device
+        todo = self._with_body(slices)
+        batch_size = self.batch_size
         result: torch.Tensor | None = None
-        for start in range(0, count, self.batch_size):
-            batch = volume[0, ..., start : start + self.batch_size].movedim(-1, 0).to(device, torch.float32)
-            if self.slice_transform is not None:
-                batch = convert_to_tensor(self.slice_transform(batch))  # a plain one: MetaTensors slow the network down
-            logits = network(fit_in_plane(batch, self.slice_size, fitted, "image"), *args, **kwargs)
-            probabilities = torch.sigmoid(logits[..., : fitted[0], : fitted[1]].float())
-            if fitted != (x, y):
-                probabilities = functional.interpolate(probabilities, (x, y), mode="bilinear", align_corners=False)
-            if self.threshold is not None:
-                probabilities = (probabilities >= self.threshold).to(torch.uint8)
-            if result is None:
-                shape = (1, probabilities.shape[1], x, y, count)
-                result = torch.zeros(shape, dtype=probabilities.dtype, device=volume.device)
-            done = min(start + self.batch_size, count)
-            result[0, ..., start:done] = probabilities.movedim(0, -1).to(volume.device)
-            if self.on_progress is not None:
-                self.on_progress(done, count)
-        if result is None:
-            raise ValueError("SliceBySliceInferer got a volume without slices")
+        done = 0
+        while done < len(todo):
+            indices = todo[done : done + batch_size]
+            try:
+                part = self._segment(slices[indices], device, spacing, network, *args, **kwargs)
+                if result is None:
+                    result = _zeros_for(part, slices)
+                result[indices] = part.to(result.device)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                full = error
+            else:
+                done += len(indices)
+                if self.on_progress is not None:
+                    self.on_progress(done, len(todo))
+                continue
+            # Here, and not in the handler, where the error would keep the failed batch alive.
+            batch_size = len(indices) // 2
+            if batch_size == 0 and device.type != "cpu" and self.cpu_fallback:
+                warnings.warn(f"{device} has not enough memory for one slice: went on on the CPU", stacklevel=4)
+                device, batch_size = torch.device("cpu"), self.batch_size
+                network = copy.deepcopy(network).to(device)  # the caller's stays where it is
+            elif batch_size == 0:
+                raise NotEnoughMemoryError(
+                    f"not enough memory on {device} for one slice of {' x '.join(map(str, slices.shape[-2:]))} pixels: "
+                    "close other programs" + ("" if device.type == "cpu" else " or choose the CPU")
+                ) from full
+            del full
+        if result is None:  # nothing was run, but the network knows how many channels it has
+            result = _zeros_for(self._segment(slices[:1], device, spacing, network, *args, **kwargs), slices)
         return result
 
-    @staticmethod
-    def _in_plane_spacing(inputs: torch.Tensor) -> tuple[float, float]:
-        if not isinstance(inputs, MetaTensor):
-            return 1.0, 1.0
-        affine = torch.as_tensor(inputs.affine).reshape(-1, 4, 4)[0]
-        columns = affine[:3, :2].norm(dim=0)
-        return float(columns[0]), float(columns[1])
+    def _with_body(self, slices: torch.Tensor) -> list[int]:
+        """Indices of the slices to be run."""
+        if self.body_above is None:
+            return list(range(len(slices)))
+        above = [int(torch.count_nonzero(one > self.body_above)) for one in slices]
+        return [index for index, pixels in enumerate(above) if pixels >= self.body_share * slices[index].numel()]
+
+    def _segment(
+        self,
+        batch: torch.Tensor,
+        device: torch.device,
+        spacing: tuple[float, float],
+        network: Callable[..., torch.Tensor],
+        *args: Any,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """Segment one batch (N, C, X, Y), to a mask or probabilities (N, K, X, Y) on ``device``."""
+        size = (batch.shape[-2], batch.shape[-1])
+        fitted = size if self.slice_size is None else in_plane_size(self.slice_size, size, spacing)
+        # In one memory layout, however the image was stored: sums taken in another order round differently.
+        images = batch.to(device).float().contiguous()
+        if self.slice_transform is not None:
+            # A plain tensor: MetaTensors slow the network down.
+            images = convert_to_tensor(self.slice_transform(images))
+        if self.slice_size is not None:
+            images = fit_in_plane(images, self.slice_size, fitted, "image")
+        images = images.contiguous(memory_format=torch.channels_last)
+        with contextlib.nullcontext() if self.float32 else mixed_precision(device):
+            if self.window is None:
+                logits = network(images, *args, **kwargs)
+            else:
+                logits = self.window(images, network, *args, **kwargs)
+        probabilities = torch.sigmoid(logits[..., : fitted[0], : fitted[1]].float())
+        if fitted != size:
+            probabilities = functional.interpolate(probabilities, size, mode="bilinear", align_corners=False)
+        return probabilities if self.threshold is None else (probabilities >= self.threshold).to(torch.uint8)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` is what torch, numpy or Python raise when memory is full, on a GPU or not."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        words in str(error) for words in ("can't allocate memory", "not enough memory", "CUDNN_STATUS_ALLOC_FAILED")
+    )
+
+
+def _zeros_for(part: torch.Tensor, slices: torch.Tensor) -> torch.Tensor:
+    """Zeros (N, K, X, Y) for the results of all ``slices``, of which ``part`` is one batch.
+
+    They lie beside the image and not on the network's device, which need not hold the whole of them, and in the order
+    in which images are stored: slice by slice, X running fastest.
+    """
+    channels, x, y = part.shape[1:]
+    return torch.zeros((len(slices), channels, y, x), dtype=part.dtype, device=slices.device).transpose(2, 3)
+
+
+def _in_plane_spacing(inputs: torch.Tensor) -> tuple[float, float]:
+    if not isinstance(inputs, MetaTensor) or inputs.ndim != 5:
+        return 1.0, 1.0
+    affine = torch.as_tensor(inputs.affine).reshape(-1, 4, 4)[0]
+    columns = affine[:3, :2].norm(dim=0)
+    return float(columns[0]), float(columns[1])

@@ -8,7 +8,6 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,21 @@ import SimpleITK as sitk
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, LoadImaged, SaveImaged
-from monai.utils.enums import MetaKeys, SpaceKeys
 
 from monai_r2unet.bundle import Bundle, find_bundle
 from monai_r2unet.checkpoints import load_weights, sha256
-from monai_r2unet.checks import check_channels, check_dimension, check_finite, check_slices, implausible_values
+from monai_r2unet.checks import (
+    check_channels,
+    check_dimension,
+    check_finite,
+    check_slices,
+    implausible_values,
+    tilted_slices,
+)
 from monai_r2unet.errors import InputError
-from monai_r2unet.io import from_metatensor, read_image, to_metatensor
+from monai_r2unet.image_kinds import as_kind_of, as_sitk
+from monai_r2unet.inferers import SliceBySliceInferer
+from monai_r2unet.io import from_metatensor, to_metatensor
 
 __all__ = ["Segmentation", "Segmenter", "choose_device"]
 
@@ -83,13 +90,18 @@ class Segmenter:
     Preprocessing, network, inferer and postprocessing are those of the bundle's ``configs/inference.json``.
 
     Args:
-        bundle: name of a shipped bundle.
+        bundle: name of a shipped bundle, or path of a bundle's folder.
         device: ``"auto"``, ``"cpu"``, ``"cuda:0"``, ...
         weights: a state dict of your own training in place of the bundle's weights.
         batch_size: slices at a time; changes nothing but speed and memory.
+        trust_bundle: allow the code in the configuration of a bundle that is not shipped.
+        cpu_fallback: go on on the CPU, with a warning, where a GPU has no memory for one slice.
+        float32: compute in float32 everywhere, for masks that do not depend on the processor; slower where it has a
+            faster type.
 
     Raises:
-        InputError: on an unknown bundle or device, or missing, damaged or unfitting weights.
+        InputError: on an unknown, damaged or not trusted bundle, an unknown device, or missing, damaged or unfitting
+            weights.
 
     Example:
         >>> mask = Segmenter("lung")("chest.nii.gz")  # doctest: +SKIP
@@ -97,15 +109,19 @@ class Segmenter:
 
     def __init__(
         self,
-        bundle: str,
+        bundle: str | os.PathLike[str],
         device: str = "auto",
         weights: str | os.PathLike[str] | None = None,
         batch_size: int | None = None,
+        *,
+        trust_bundle: bool = False,
+        cpu_fallback: bool = False,
+        float32: bool = False,
     ) -> None:
-        self.bundle: Bundle = find_bundle(bundle)
+        self.bundle: Bundle = find_bundle(bundle, trusted=trust_bundle)
         self.device = choose_device(device)
         config = self.bundle.inference(str(self.device))
-        self.network: torch.nn.Module = config.get_parsed_content("network_def")
+        self.network: torch.nn.Module = config.part("network_def")
         own = weights is None
         path = self.bundle.weights if weights is None else Path(weights)
         load_weights(self.network, path, self.bundle.weights_sha256 if own else None)
@@ -113,12 +129,15 @@ class Segmenter:
         self.network.to(self.device).eval()
         # Images come in from memory, and the masks leave as return values.
         with _without_notices():
-            self.preprocessing = _without(config.get_parsed_content("preprocessing"), LoadImaged)
-        self.inferer = config.get_parsed_content("inferer")
-        if batch_size is not None:
-            self.inferer.batch_size = batch_size
+            self.preprocessing = _without(config.part("preprocessing"), LoadImaged)
+        self.inferer = config.part("inferer")
+        if isinstance(self.inferer, SliceBySliceInferer):
+            if batch_size is not None:
+                self.inferer.batch_size = batch_size
+            self.inferer.cpu_fallback = cpu_fallback
+            self.inferer.float32 = self.inferer.float32 or float32
         config["preprocessing"] = self.preprocessing
-        self.postprocessing = _without(config.get_parsed_content("postprocessing"), SaveImaged)
+        self.postprocessing = _without(config.part("postprocessing"), SaveImaged)
 
     def __call__(
         self,
@@ -131,8 +150,9 @@ class Segmenter:
 
         Args:
             image: path of a file or of a folder with one DICOM series; SimpleITK image; MetaTensor (X, Y, Z); or array
-                (X, Y, Z) in LPS axial order with ``spacing``.
-            spacing: of an array, in mm, order (x, y, z).
+                (X, Y, Z) in LPS axial order with ``spacing``. For a bundle of photographs, MetaTensor (X, Y, 3) or
+                array (rows, columns, 3); as volumes of several, (X, Y, Z, 3).
+            spacing: of a volume as array, in mm, order (x, y, z).
             probabilities: give (mask, foreground probability) instead of the mask.
 
         Returns:
@@ -142,12 +162,12 @@ class Segmenter:
         Raises:
             InputError: if the image cannot be read or is not one that the bundle can work on.
         """
-        grid = self._as_sitk(image, spacing)
+        grid = as_sitk(image, self.bundle.image_format["num_channels"], spacing)
         result = self.run(grid, probabilities=probabilities)
         for sentence in result.warnings:
             warnings.warn(sentence, stacklevel=2)
-        mask = _as_kind(result.mask, image)
-        return (mask, _as_kind(result.probabilities, image)) if probabilities else mask
+        mask = as_kind_of(result.mask, image)
+        return (mask, as_kind_of(result.probabilities, image)) if probabilities else mask
 
     def run(
         self,
@@ -160,7 +180,7 @@ class Segmenter:
         """Segment a SimpleITK image and tell what happened.
 
         Args:
-            image: 3D, in the units the bundle expects (HU for CT).
+            image: 3D, in the units the bundle expects (HU for CT); 2D for photographs.
             probabilities: keep the foreground probabilities too.
             allow_nonfinite: accept that many NaN or infinite voxels, read as the lowest value of the window.
             on_progress: called after each batch with the slices done and their total.
@@ -174,22 +194,14 @@ class Segmenter:
         check_dimension(image.GetDimension(), image_format, self.bundle.name)
         image, nonfinite = check_finite(image, allow_nonfinite, fill=float(image_format.get("fill_value", 0)))
         notes = [f"{nonfinite} voxels were NaN or infinite and were filled"] if nonfinite else []
-        implausible = implausible_values(image, image_format)
-        notes += [implausible] if implausible else []
+        notes += [note for note in (implausible_values(image, image_format), tilted_slices(image)) if note]
 
         original = to_metatensor(image)
         data = self.preprocessing({"image": original})
         check_slices(tuple(data["image"].shape[1:]))
         prepared = time.perf_counter()
 
-        threshold = self.inferer.threshold
-        self.inferer.on_progress = on_progress
-        self.inferer.threshold = None if probabilities else threshold
-        try:
-            pred = self.inferer(data["image"][None], self.network)[0]
-        finally:
-            self.inferer.threshold = threshold
-            self.inferer.on_progress = None
+        pred = self._infer(data["image"][None], probabilities, on_progress)[0]
         inferred = time.perf_counter()
 
         restored = self.postprocessing({"image": data["image"], "pred": pred})["pred"][0]
@@ -198,32 +210,35 @@ class Segmenter:
         probability = None
         if probabilities:
             probability = from_metatensor(torch.as_tensor(restored).float(), image)
-            restored = torch.as_tensor(restored) >= threshold
+            restored = torch.as_tensor(restored) >= self.inferer.threshold
         mask = from_metatensor(torch.as_tensor(restored).to(torch.uint8), image)
         finished = time.perf_counter()
         seconds = {"prepare": prepared - started, "infer": inferred - prepared, "restore": finished - inferred}
         return Segmentation(mask, probability, notes, seconds)
 
-    @staticmethod
-    def _as_sitk(image: Any, spacing: tuple[float, float, float] | None) -> sitk.Image:
-        if isinstance(image, sitk.Image):
-            return image
-        if isinstance(image, MetaTensor):
-            return _grid_of(image)
-        if isinstance(image, np.ndarray):
-            if spacing is None:
-                raise InputError("an array needs spacing=(x, y, z) in mm, because it carries no geometry of its own")
-            if len(spacing) != 3 or not all(0 < s < float("inf") for s in spacing):
-                raise InputError(f"spacing is {spacing}; it must be three positive numbers (x, y, z) in mm")
-            converted = _image_of(image)
-            converted.SetSpacing([float(s) for s in spacing])
-            return converted
-        if isinstance(image, str | Path | os.PathLike):
-            return read_image(image)
-        raise InputError(
-            f"cannot segment a {type(image).__name__}; give a path, a SimpleITK image, a MetaTensor, or an array with "
-            "spacing"
-        )
+    def _infer(
+        self, images: torch.Tensor, probabilities: bool, on_progress: Callable[[int, int], None] | None
+    ) -> torch.Tensor:
+        """Run the bundle's inferer, ours slice by slice or any other of MONAI in one go."""
+        if not isinstance(self.inferer, SliceBySliceInferer):
+            if probabilities:
+                raise InputError(
+                    f"the bundle {self.bundle.name!r} gives no probabilities, because its inferer is "
+                    f"{type(self.inferer).__name__} and not SliceBySliceInferer: ask for the mask alone"
+                )
+            with torch.no_grad():
+                pred: torch.Tensor = self.inferer(images.to(self.device, torch.float32), self.network)
+            if on_progress is not None:
+                on_progress(1, 1)
+            return pred
+        threshold = self.inferer.threshold
+        self.inferer.on_progress = on_progress
+        self.inferer.threshold = None if probabilities else threshold
+        try:
+            return self.inferer(images, self.network)
+        finally:
+            self.inferer.threshold = threshold
+            self.inferer.on_progress = None
 
 
 @contextlib.contextmanager
@@ -242,37 +257,3 @@ def _without_notices() -> Iterator[None]:
 
 def _without(compose: Compose, kind: type) -> Compose:
     return Compose([transform for transform in compose.transforms if not isinstance(transform, kind)])
-
-
-def _image_of(array: npt.NDArray[Any]) -> sitk.Image:
-    """A SimpleITK image of an array (X, Y, Z)."""
-    if array.ndim != 3:
-        raise InputError(f"the array has shape {array.shape}; it must be one volume (X, Y, Z) without channel axis")
-    if array.dtype.kind not in "iuf" or array.dtype == np.float16:
-        array = array.astype(np.float32)
-    return sitk.GetImageFromArray(np.ascontiguousarray(array.transpose(2, 1, 0)))
-
-
-def _grid_of(image: MetaTensor) -> sitk.Image:
-    """A SimpleITK image of a MetaTensor (X, Y, Z), whose affine is RAS unless its metadata say otherwise."""
-    values = image.detach().as_tensor().cpu()
-    converted = _image_of((values.float() if values.is_floating_point() else values).numpy())
-    affine = np.asarray(torch.as_tensor(image.affine), dtype=np.float64)
-    if image.meta.get(MetaKeys.SPACE) != SpaceKeys.LPS:
-        affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    if not (np.isfinite(affine).all() and spacing.all() and abs(np.linalg.det(affine[:3, :3] / spacing)) > 0.99):
-        raise InputError(f"the affine {affine.tolist()} is sheared or singular; it must be that of a rectangular grid")
-    converted.SetSpacing(spacing.tolist())
-    converted.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
-    converted.SetOrigin(affine[:3, 3].tolist())
-    return converted
-
-
-def _as_kind(result: sitk.Image, like: Any) -> Any:
-    """``result`` in the kind of the caller's image."""
-    if isinstance(like, MetaTensor):
-        return MetaTensor(to_metatensor(result).as_tensor(), meta=deepcopy(like.meta))
-    if isinstance(like, np.ndarray):
-        return sitk.GetArrayFromImage(result).transpose(2, 1, 0)
-    return result

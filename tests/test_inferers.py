@@ -12,8 +12,8 @@ from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, ScaleInte
 from torch import nn
 
 from monai_r2unet.datasets import SliceDataset, load_datalist
-from monai_r2unet.errors import InputError
-from monai_r2unet.inferers import SliceBySliceInferer
+from monai_r2unet.errors import InputError, NotEnoughMemoryError
+from monai_r2unet.inferers import SliceBySliceInferer, is_out_of_memory
 from monai_r2unet.networks import R2UNet
 
 
@@ -181,15 +181,125 @@ def test_only_a_batch_is_floating_point_at_a_time() -> None:
     assert image.dtype == torch.int16
 
 
-@pytest.mark.parametrize("shape", [(1, 16, 16, 4), (16, 16, 4), (2, 1, 16, 16, 4), (1, 1, 1, 16, 16, 4)])
-def test_anything_but_one_volume_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"one volume \(1, C, X, Y, Z\), got shape \(" + ", ".join(map(str, shape))):
+@pytest.mark.parametrize(
+    "shape", [(16, 16, 4), (2, 1, 16, 16, 4), (2, 3, 16, 16), (1, 1, 1, 16, 16, 4), (1, 1, 16, 16, 0), (1, 1, 0, 16)]
+)
+def test_anything_but_one_volume_or_picture_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"takes one volume .* or picture .*, got \(" + ", ".join(map(str, shape))):
         SliceBySliceInferer(16)(torch.zeros(shape), Above(0.5))
 
 
-def test_a_volume_without_slices_is_refused() -> None:
-    with pytest.raises(ValueError, match="without slices"):
-        SliceBySliceInferer(16)(torch.zeros(1, 1, 16, 16, 0), Above(0.5))
+# ---- pictures, and slices at their own size --------------------------------------------------------------------------
+
+
+def test_a_picture_is_one_slice() -> None:
+    picture = volume(3, 30, 20)
+    network = Above(0.5)
+    mask = SliceBySliceInferer(None)(picture, network)
+    assert mask.shape == (1, 1, 30, 20)
+    assert torch.equal(mask, (picture[:, :1] > 0.5).to(torch.uint8))
+    as_volume = SliceBySliceInferer(None)(picture[..., None], network)
+    assert torch.equal(as_volume[..., 0], mask)
+
+
+def test_without_a_slice_size_the_network_sees_the_slices_as_they_are() -> None:
+    network = Above(0.5)
+    SliceBySliceInferer(None, batch_size=2)(volume(1, 33, 47, 3), network)
+    assert [tuple(slices.shape) for slices in network.inputs] == [(2, 1, 33, 47), (1, 1, 33, 47)]
+
+
+# ---- slices without body ---------------------------------------------------------------------------------------------
+
+
+def test_slices_without_body_are_not_run_and_empty() -> None:
+    image = torch.full((1, 1, 20, 20, 6), -1024, dtype=torch.int16)
+    image[..., :2, :2, 1] = 40  # 4 of 400 pixels: just enough of a body
+    image[..., :3, :1, 2] = 40  # 3 of 400: a speck
+    image[..., 4] = 40
+    network = Above(-2000.0)  # everything is foreground
+    progress: list[tuple[int, int]] = []
+    inferer = SliceBySliceInferer(20, body_above=-500, body_share=0.01)
+    inferer.on_progress = lambda done, total: progress.append((done, total))
+    mask = inferer(image, network)
+    assert mask.flatten(0, 3).any(0).tolist() == [False, True, False, False, True, False]
+    assert len(network.inputs) == 2
+    assert progress == [(1, 2), (2, 2)]
+
+
+def test_a_volume_without_any_body_is_empty() -> None:
+    image = torch.full((1, 1, 20, 24, 3), -1024, dtype=torch.int16)
+    mask = SliceBySliceInferer(20, body_above=-500)(image, Above(-2000.0))
+    assert mask.shape == (1, 1, 20, 24, 3)
+    assert not mask.any()
+
+
+# ---- full memory -----------------------------------------------------------------------------------------------------
+
+
+class Greedy(Above):
+    """Runs out of memory on more than ``most`` slices at a time."""
+
+    def __init__(self, most: int, error: Exception) -> None:
+        super().__init__(0.5)
+        self.most = most
+        self.error = error
+        self.sizes: list[int] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(len(x))
+        if len(x) > self.most:
+            raise self.error
+        return super().forward(x)
+
+
+FULL = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    MemoryError(),
+    RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate"),
+]
+
+
+@pytest.mark.parametrize("error", FULL)
+def test_where_memory_is_full_the_batch_is_halved_and_nothing_is_lost(error: Exception) -> None:
+    image = volume(1, 16, 16, 11)
+    network = Greedy(2, error)
+    mask = SliceBySliceInferer(16, batch_size=8)(image, network)
+    assert torch.equal(mask, (image > 0.5).to(torch.uint8))
+    assert network.sizes == [8, 4, 2, 2, 2, 2, 2, 1]
+
+
+@pytest.mark.parametrize("error", FULL)
+def test_too_little_memory_for_one_slice_is_told_in_one_sentence(error: Exception) -> None:
+    with pytest.raises(NotEnoughMemoryError, match=r"^not enough memory on cpu for one slice of 16 x 12 pixels: close"):
+        SliceBySliceInferer(16, batch_size=4)(volume(1, 16, 12, 5), Greedy(0, error))
+
+
+def test_other_errors_of_the_network_are_not_taken_for_full_memory() -> None:
+    network = Greedy(0, RuntimeError("shapes do not fit"))
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        SliceBySliceInferer(16, batch_size=4)(volume(1, 16, 12, 5), network)
+    assert network.sizes == [4]
+
+
+def test_really_full_memory_of_the_cpu_is_recognised() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert is_out_of_memory(caught.value)
+
+
+# ---- precision -------------------------------------------------------------------------------------------------------
+
+
+def test_in_float32_nothing_is_rounded_to_16_bits() -> None:
+    torch.manual_seed(0)
+    network = R2UNet(channels=(4, 8, 16)).eval()
+    image = volume(1, 32, 32, 3)
+    exact = torch.sigmoid(network(image[0].movedim(-1, 0))).movedim(0, -1)[None].detach()
+    torch.testing.assert_close(
+        SliceBySliceInferer(32, threshold=None, float32=True)(image, network), exact, rtol=0, atol=1e-6
+    )
+    # 8 bits of mantissa, where the processor has a 16-bit type at all
+    torch.testing.assert_close(SliceBySliceInferer(32, threshold=None)(image, network), exact, rtol=0, atol=2e-2)
 
 
 # ---- progress --------------------------------------------------------------------------------------------------------

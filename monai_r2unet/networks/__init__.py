@@ -1,5 +1,8 @@
-"""The paper's networks, also under ``monai.networks.nets`` once :mod:`monai_r2unet` is imported."""
+"""The paper's networks, also under ``monai.networks.nets`` once this package is imported."""
 
 from monai_r2unet.networks.nets import AttentionR2UNet, ForwardUNet, R2UNet, ResUNet, RUNet
+from monai_r2unet.networks.registration import register
 
 __all__ = ["AttentionR2UNet", "ForwardUNet", "R2UNet", "RUNet", "ResUNet"]
+
+register()

@@ -15,7 +15,7 @@ from monai.networks.layers.utils import get_act_layer, get_norm_layer
 from monai.networks.nets.attentionunet import AttentionBlock
 from torch import nn
 
-__all__ = ["RecurrentConvolution", "RecurrentUnit", "UpConcatenate"]
+__all__ = ["RecurrentConvolution", "RecurrentUnit", "UpConcatenate", "freeze_batch_norm"]
 
 RECURRENCES = ("shared", "tied", "unshared")
 RESIDUALS = ("input", "shortcut", None)
@@ -246,3 +246,17 @@ class UpConcatenate(nn.Module):
         if self.attention is not None:
             skip = self.attention(x, skip)
         return torch.cat([skip, x], dim=1)
+
+
+def freeze_batch_norm(network: nn.Module) -> None:
+    """Keep the batch norms of ``network`` on their running statistics while the rest trains.
+
+    Slices with much and with little anatomy give very different batch statistics, so that a network in training mode
+    is another one than it is in evaluation. A last stage of training with frozen statistics closes that gap; scale and
+    shift go on learning. ``network.train()`` does not undo it.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+            # What `network.train()` calls on each of its modules.
+            module.train = lambda mode=True, module=module: module  # type: ignore[assignment]

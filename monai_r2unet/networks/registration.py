@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import monai.networks.nets
 
-from monai_r2unet import networks
+from monai_r2unet.networks import nets
 
 __all__ = ["register"]
 
@@ -15,8 +15,8 @@ def register() -> None:
     Raises:
         RuntimeError: if MONAI has a network of one of these names itself.
     """
-    for name in networks.__all__:
-        network = getattr(networks, name)
+    for name in nets.__all__:
+        network = getattr(nets, name)
         if getattr(monai.networks.nets, name, network) is not network:
             raise RuntimeError(f"monai.networks.nets.{name} exists already and is not the one of monai_r2unet")
         setattr(monai.networks.nets, name, network)
