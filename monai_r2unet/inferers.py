@@ -18,20 +18,26 @@ from torch.nn import functional
 from monai_r2unet.errors import NotEnoughMemoryError
 from monai_r2unet.transforms import fit_in_plane, in_plane_size
 
-__all__ = ["MixedPrecisionInferer", "SliceBySliceInferer", "mixed_precision"]
+__all__ = ["MixedPrecisionInferer", "SliceBySliceInferer", "fastest_type", "mixed_precision"]
 
 
-def mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """`torch.autocast` to the 16-bit type that ``device`` computes in faster than in float32, if it has one.
+def fastest_type(device: torch.device) -> torch.dtype:
+    """The floating point type that ``device`` runs networks fastest in.
 
-    On the CPU that is bfloat16, where the processor has it (AVX512-BF16 or AMX; emulated, it is slower). On CUDA it is
-    bfloat16 or, before Ampere, float16.
+    On the CPU that is bfloat16 where the processor has it (AVX512-BF16 or AMX; emulated, it is slower), on CUDA
+    bfloat16 or, before Ampere, float16; else float32.
     """
     if device.type == "cuda":
-        has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.autocast("cuda", torch.bfloat16 if has_bfloat16 else torch.float16)
-    has_bfloat16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.autocast("cpu", torch.bfloat16, enabled=device.type == "cpu" and has_bfloat16)
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        return torch.bfloat16
+    return torch.float32
+
+
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """`torch.autocast` to the `fastest_type` of ``device``."""
+    dtype = fastest_type(device)
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
 class MixedPrecisionInferer(SimpleInferer):
@@ -64,7 +70,7 @@ class SliceBySliceInferer(Inferer):
             pixels lie above this value, in the image's own units. ``None``: all slices are run.
         body_share: see ``body_above``; from 0 to 1.
         float32: compute in float32 everywhere, for results that do not depend on the processor; slower where it has a
-            faster type (`mixed_precision`).
+            faster type (`fastest_type`).
         window: runs the network over each slice patch by patch, such as MONAI's ``SlidingWindowInferer``; ``None``: in
             one pass.
     """

@@ -31,7 +31,7 @@ from monai_r2unet.checks import (
 )
 from monai_r2unet.errors import InputError
 from monai_r2unet.image_kinds import as_kind_of, as_sitk
-from monai_r2unet.inferers import SliceBySliceInferer
+from monai_r2unet.inferers import SliceBySliceInferer, fastest_type
 from monai_r2unet.io import from_metatensor, to_metatensor
 
 __all__ = ["Segmentation", "Segmenter", "choose_device"]
@@ -139,6 +139,12 @@ class Segmenter:
         config["preprocessing"] = self.preprocessing
         self.postprocessing = _without(config.part("postprocessing"), SaveImaged)
 
+    @property
+    def precision(self) -> str:
+        """The floating point type that the network computes in, such as ``"bfloat16"``."""
+        ours = isinstance(self.inferer, SliceBySliceInferer) and not self.inferer.float32
+        return str(fastest_type(self.device) if ours else torch.float32).removeprefix("torch.")
+
     def __call__(
         self,
         image: str | os.PathLike[str] | sitk.Image | MetaTensor | npt.NDArray[Any],
@@ -207,11 +213,12 @@ class Segmenter:
         restored = self.postprocessing({"image": data["image"], "pred": pred})["pred"][0]
         if not isinstance(restored, MetaTensor) or not np.allclose(restored.affine, original.affine, atol=1e-3):
             raise RuntimeError(f"the postprocessing of the bundle {self.bundle.name!r} does not undo its preprocessing")
+        del pred, data, original  # as large as the results that are made now
         probability = None
         if probabilities:
-            probability = from_metatensor(torch.as_tensor(restored).float(), image)
-            restored = torch.as_tensor(restored) >= self.inferer.threshold
-        mask = from_metatensor(torch.as_tensor(restored).to(torch.uint8), image)
+            probability = from_metatensor(restored, image)
+            restored = restored.as_tensor() >= self.inferer.threshold
+        mask = from_metatensor(restored.to(torch.uint8), image)
         finished = time.perf_counter()
         seconds = {"prepare": prepared - started, "infer": inferred - prepared, "restore": finished - inferred}
         return Segmentation(mask, probability, notes, seconds)
