@@ -24,6 +24,7 @@ from torch.nn import functional
 
 import monai_r2unet
 from monai_r2unet.networks import AttentionR2UNet, ForwardUNet, R2UNet, ResUNet, RUNet, nets
+from monai_r2unet.networks.blocks import freeze_batch_norm
 
 FIVE = [ForwardUNet, RUNet, ResUNet, R2UNet, AttentionR2UNet]
 SMALL, LARGE = (16, 32, 64, 128), (64, 128, 256, 512)  # the paper's
@@ -455,3 +456,23 @@ def test_no_name_is_one_of_monais_own(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RuntimeError, match=r"monai\.networks\.nets\.R2UNet exists already"):
         monai_r2unet.register()
     assert monai.networks.nets.R2UNet is Foreign
+
+
+def test_frozen_batch_norms_keep_their_statistics_and_go_on_learning() -> None:
+    torch.manual_seed(0)
+    network = R2UNet(channels=(4, 8))
+    network(torch.rand(2, 1, 16, 16))  # statistics that are not the initial ones
+    freeze_batch_norm(network)
+    network.train()
+    state = {name: values.clone() for name, values in network.state_dict().items()}
+    image = torch.rand(2, 1, 16, 16)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    trained = network(image)
+    trained.square().mean().backward()
+    optimizer.step()
+    norms = [name for name in state if "norm" in name]
+    changed = {name for name in norms if not torch.equal(state[name], network.state_dict()[name])}
+    assert changed == {name for name in norms if name.endswith((".weight", ".bias"))}
+    assert any(name.endswith(".running_mean") for name in norms)
+    network.load_state_dict(state)
+    torch.testing.assert_close(network.eval()(image), trained)  # training and evaluation are one network now

@@ -6,6 +6,7 @@ Segmentation", arXiv:1802.06955, Sec. III.
 
 from __future__ import annotations
 
+from types import MethodType
 from typing import Any
 
 import torch
@@ -259,4 +260,8 @@ def freeze_batch_norm(network: nn.Module) -> None:
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
             # What `network.train()` calls on each of its modules.
-            module.train = lambda mode=True, module=module: module  # type: ignore[assignment]
+            module.train = MethodType(_stay, module)  # type: ignore[method-assign]
+
+
+def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
+    return module
