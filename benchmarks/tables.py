@@ -1,4 +1,4 @@
-"""Write the README's tables from the result files in `benchmarks/results`.
+"""Write the tables of the README and of docs/speed.md from the result files in `benchmarks/results`.
 
     python benchmarks/tables.py
 
@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import speed_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -49,21 +51,31 @@ def lung() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"lung": lung}
+TABLES = {"lung": lung, **speed_tables.TABLES}
+FILES = ("README.md", "docs/speed.md")
 
 
 def fill(text: str) -> str:
     """`text` with every marked table made anew."""
     for name, table in TABLES.items():
         pattern = rf"(<!-- results: {name} -->\n).*?(<!-- end -->)"
-        text = re.sub(pattern, lambda match, table=table: f"{match[1]}{table()}\n{match[2]}", text, flags=re.DOTALL)
+        text = re.sub(pattern, lambda match, table=table: f"{match[1]}{made(table)}\n{match[2]}", text, flags=re.DOTALL)
     return text
 
 
+def made(table: Callable[[], str]) -> str:
+    """The table, or that it was not measured yet."""
+    try:
+        return table()
+    except speed_tables.NotMeasured as error:
+        return str(error)
+
+
 def main() -> None:
-    """Rewrite the README."""
-    readme = ROOT / "README.md"
-    readme.write_text(fill(readme.read_text()))
+    """Rewrite the files."""
+    for name in FILES:
+        path = ROOT / name
+        path.write_text(fill(path.read_text()))
 
 
 if __name__ == "__main__":

@@ -77,6 +77,12 @@ class Bundle:
             raise self._lacks("weights > sha256", "a checksum in hexadecimal, or null")
         return checksum
 
+    @property
+    def weights_licence(self) -> str:
+        """Under what terms the weights may be used; empty where the bundle does not say."""
+        weights = self.metadata.get("weights", {})
+        return str(weights.get("licence", "")) if isinstance(weights, dict) else ""
+
     def weights_state(self) -> str:
         """``"present"``, ``"missing"`` or ``"damaged"`` (differs from the bundle's checksum)."""
         if not self.weights.is_file():

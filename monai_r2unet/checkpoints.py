@@ -6,12 +6,14 @@ import hashlib
 import os
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from monai_r2unet.errors import InputError, first_line
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 __all__ = ["is_whole", "latest", "load_weights", "sha256"]
@@ -43,6 +45,22 @@ def latest(folder: str | os.PathLike[str]) -> str:
     return str(found[-1])
 
 
+def _check_sums(path: Path) -> None:
+    """Compare the checksums inside a file of ``torch.save``, which torch does not when it reads one."""
+    if zipfile.is_zipfile(path):  # else of an old version of torch, without any
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+        if bad is not None:
+            raise ValueError(f"the checksum of {bad} is wrong")
+
+
+def _tensors(weights: Any) -> list[tuple[Any, torch.Tensor]]:
+    import torch
+
+    named = weights.items() if isinstance(weights, Mapping) else []
+    return [(name, value) for name, value in named if isinstance(value, torch.Tensor)]
+
+
 def load_weights(network: nn.Module, path: str | os.PathLike[str], expected_sha256: str | None = None) -> None:
     """Load a state dict into ``network``, without executing anything in the file (``weights_only=True``).
 
@@ -58,7 +76,9 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str], expected_sha2
 
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"weights not found: {path} does not exist; train the bundle or restore the file")
+        raise InputError(
+            f"weights not found: {path} does not exist; train the bundle (its docs/README.md says how) or restore the file"
+        )
     if expected_sha256 is not None:
         got = sha256(path)
         if got != expected_sha256:
@@ -67,6 +87,7 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str], expected_sha2
                 "install the package again or restore the file"
             )
     try:
+        _check_sums(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # whatever is wrong with the file is told below, once
             weights = torch.load(path, map_location="cpu", weights_only=True)
@@ -74,6 +95,12 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str], expected_sha2
         raise InputError(
             f"damaged weights: {path} is not a file of tensors saved by torch ({first_line(error)})"
         ) from error
+    spoilt = [name for name, value in _tensors(weights) if value.is_floating_point() and not value.isfinite().all()]
+    if spoilt:
+        raise InputError(
+            f"damaged weights: {path} holds numbers that are NaN or infinite (in {spoilt[0]}), with which a network "
+            "finds nothing; take a checkpoint from before the training diverged"
+        )
     try:
         network.load_state_dict(weights)
     except (RuntimeError, AttributeError, TypeError) as error:

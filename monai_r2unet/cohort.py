@@ -1,42 +1,39 @@
 """Segmentation of a folder of cases: failures are named and the rest go on, and a second run does what is missing.
 
 Beside the masks, the output folder holds ``summary.csv`` and, in ``.cases``, a small JSON file for each case with all
-that is known of it. The table is made anew from these files after each case, so that several processes, on one host or
-many, can share a cohort without speaking to each other: each owns every n-th case, and writes only files of its own
-cases, and the table. All files appear whole or not at all, so that a mask that is there is finished.
+that is known of it. Of several processes, on one host or many, each owns every n-th case. All files appear whole or not
+at all, so that a mask that is there is finished.
 """
 
 from __future__ import annotations
 
-import csv
-import json
+import contextlib
 import logging
 import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch.distributed.rendezvous import rendezvous
 
+from monai_r2unet.cohort_records import RECORDS, CaseResult, check_report, read_records, write_record, write_tables
 from monai_r2unet.dicom_series import is_dicom
-from monai_r2unet.errors import InputError
+from monai_r2unet.errors import InputError, known_error, sentence_of
 from monai_r2unet.image_files import READERS
-from monai_r2unet.io import read_image, written_whole
+from monai_r2unet.io import read_image, read_image_with_notes, write_image
 from monai_r2unet.outputs import MASK_ENDINGS, check_mask_output, write_mask
-from monai_r2unet.results import write_json
-from monai_r2unet.segmenter import Segmenter
+from monai_r2unet.reports import describe_result, describe_segmenter
+from monai_r2unet.results import versions
+from monai_r2unet.segmenter import Segmentation, Segmenter
 
 __all__ = ["CaseResult", "failures_everywhere", "is_cohort", "segment_cohort"]
 
-COLUMNS = ("case", "status", "voxels", "millilitres", "seconds", "message")
-RECORDS = ".cases"
-SUMMARY = "summary.csv"
 DATA_OF_HEADERS = (".raw", ".zraw", ".raw.gz")  # what .mhd and .nhdr files refer to
+MAP_ENDING = ".nii.gz"  # of the probabilities
 
 logger = logging.getLogger(__name__)
 
@@ -46,32 +43,6 @@ class Case(NamedTuple):
 
     name: str
     path: Path
-
-
-@dataclass(frozen=True)
-class CaseResult:
-    """What came of one case.
-
-    Args:
-        case: its name: that of the file without its ending, or of the folder.
-        status: ``"done"``; ``"empty"`` (nothing was found, the empty mask is written); ``"failed"``, see ``message``;
-            ``"skipped"`` (the mask was there already).
-        output: name of the mask's file.
-        voxels: foreground; ``None`` where unknown.
-        millilitres: foreground; ``None`` where unknown.
-        seconds: from reading to writing.
-        message: why it failed, or what may make the mask wrong.
-        made_with: bundle, its version, SHA-256 of the weights, device.
-    """
-
-    case: str
-    status: str
-    output: str
-    voxels: int | None = None
-    millilitres: float | None = None
-    seconds: float | None = None
-    message: str = ""
-    made_with: dict[str, Any] = field(default_factory=dict)
 
 
 def is_cohort(source: str | os.PathLike[str]) -> bool:
@@ -88,6 +59,8 @@ def segment_cohort(
     ending: str = ".nii.gz",
     overwrite: bool = False,
     allow_nonfinite: int = 0,
+    probabilities: str | os.PathLike[str] | None = None,
+    report: str | os.PathLike[str] | None = None,
     on_case: Callable[[CaseResult, int, int], None] | None = None,
 ) -> list[CaseResult]:
     """Segment every case of a folder that has no mask yet.
@@ -101,6 +74,8 @@ def segment_cohort(
         ending: of the masks, which names their format.
         overwrite: segment all cases anew.
         allow_nonfinite: accept that many NaN or infinite voxels in each case.
+        probabilities: folder for the foreground probabilities of each case, as NIfTI; made where it is missing.
+        report: JSON file for a report on all cases; one that is there already is made anew.
         on_case: called after each case with its result, the cases done and their total (of this process).
 
     Returns:
@@ -112,32 +87,41 @@ def segment_cohort(
             nothing.
     """
     source, dest = Path(source), Path(dest)
+    maps = None if probabilities is None else Path(probabilities)
     rank, count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    cases = _find_cases(source, dest, tell=rank == 0)
-    _make_dest(dest, source, ending)
+    cases = _find_cases(source, [dest] if maps is None else [dest, maps], tell=rank == 0)
+    if ending not in MASK_ENDINGS:
+        raise InputError(f"masks cannot end with {ending!r}, expected one of {', '.join(MASK_ENDINGS)}")
+    if maps is not None and maps.resolve() == dest.resolve():
+        raise InputError(f"{maps} is the folder of the masks: give the probabilities a folder of their own")
+    if report is not None:
+        check_report(Path(report))
+    _make_folder(dest, source, "the masks")
+    if maps is not None:
+        _make_folder(maps, source, "the probabilities")
     segmenter = load()
-    records = _read_records(dest)
+    outputs = {case.name: f"{case.name}{ending}" for case in cases}
+    records = read_records(dest)
     if not overwrite:
-        _check_same_weights(cases, records, segmenter, dest, ending)
+        _check_same_weights(outputs, records, segmenter, dest)
 
     mine = cases[rank::count]
     results: list[CaseResult] = []
     for case in mine:
-        output = dest / f"{case.name}{ending}"
-        before = records.get(case.name, {})
-        if not overwrite and output.exists() and not (before.get("output") == output.name and _failed(before)):
-            known: dict[str, Any] = {
-                key: before.get(key) for key in ("voxels", "millilitres") if before.get("output") == output.name
-            }
-            result = CaseResult(case.name, "skipped", output.name, message="the mask was there already", **known)
-        else:
-            result = _segment_case(case, output, segmenter, overwrite or _failed(before), allow_nonfinite)
-            write_json(asdict(result), dest / RECORDS / f"{case.name}.json")
-            _write_summary(dest, cases, ending)
+        output, before = dest / outputs[case.name], records.get(case.name)
+        if before is not None and before.output != output.name:
+            before = None  # of an earlier run with another ending
+        result = None if overwrite else _known(output, case, before, maps)
+        if result is None:
+            result = _segment_case(case, output, segmenter, allow_nonfinite, maps)
+        if result.status != "skipped" or before is None:
+            write_record(result, dest)
+            write_tables(dest, outputs)
         results.append(result)
         if on_case is not None:
             on_case(result, len(results), len(mine))
-    _write_summary(dest, cases, ending)
+    about = {"input": str(source), "output": str(dest), **describe_segmenter(segmenter), "versions": versions()}
+    write_tables(dest, outputs, None if report is None else Path(report), about)
     return results
 
 
@@ -166,14 +150,14 @@ def _is_dicom_file(path: Path) -> bool:
     return path.is_file() and not named_otherwise and is_dicom(path)
 
 
-def _find_cases(source: Path, dest: Path, tell: bool) -> list[Case]:
-    """The cases of a folder by name; hidden files and the output folder are none, other files are told of."""
+def _find_cases(source: Path, dests: Iterable[Path], tell: bool) -> list[Case]:
+    """The cases of a folder by name; hidden files and the output folders are none, other files are told of."""
     if not source.is_dir():
         raise InputError(f"{source} is no folder, expected one with the images to segment: check the path")
     found: dict[str, Case] = {}
     others: list[str] = []
     for path in sorted(source.iterdir()):
-        if path.name.startswith(".") or dest.resolve().is_relative_to(path.resolve()):
+        if path.name.startswith(".") or any(dest.resolve().is_relative_to(path.resolve()) for dest in dests):
             continue
         endings = [ending for ending in READERS if path.name.lower().endswith(ending)]
         if path.is_file() and not endings:
@@ -194,105 +178,91 @@ def _find_cases(source: Path, dest: Path, tell: bool) -> list[Case]:
     return [found[name] for name in sorted(found)]
 
 
-def _make_dest(dest: Path, source: Path, ending: str) -> None:
-    if ending not in MASK_ENDINGS:
-        raise InputError(f"masks cannot end with {ending!r}, expected one of {', '.join(MASK_ENDINGS)}")
-    if dest.resolve() == source.resolve():
-        raise InputError(f"{dest} is the folder of the images: give the masks a folder of their own")
-    if dest.exists() and not dest.is_dir():
-        raise InputError(f"{dest} is a file, expected a folder for the masks: choose another name")
+def _make_folder(folder: Path, source: Path, what: str) -> None:
+    if folder.resolve() == source.resolve():
+        raise InputError(f"{folder} is the folder of the images: give {what} a folder of their own")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file, expected a folder for {what}: choose another name")
     try:
-        (dest / RECORDS).mkdir(parents=True, exist_ok=True)
+        (folder / RECORDS if what == "the masks" else folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"the folder {dest} cannot be made ({error.strerror}): choose another one") from error
-    if not os.access(dest, os.W_OK | os.X_OK):
-        raise InputError(f"the folder {dest} is not writable: choose another one or change its permissions")
+        raise InputError(f"the folder {folder} cannot be made ({error.strerror}): choose another one") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"the folder {folder} is not writable: choose another one or change its permissions")
 
 
-def _segment_case(case: Case, output: Path, segmenter: Segmenter, overwrite: bool, allow_nonfinite: int) -> CaseResult:
+def _known(output: Path, case: Case, before: CaseResult | None, maps: Path | None) -> CaseResult | None:
+    """The result of a case that needs no work, because its mask (and map) was there already; else ``None``."""
+    if not output.exists() or (maps is not None and not (maps / f"{case.name}{MAP_ENDING}").exists()):
+        return None
+    if before is not None and before.status == "failed":
+        return None
+    voxels = millilitres = None
+    if before is not None:
+        voxels, millilitres = before.voxels, before.millilitres
+    else:  # of another program, or this one was killed just after it wrote the mask
+        with contextlib.suppress(InputError):
+            mask = Segmentation(read_image(output))
+            voxels, millilitres = mask.voxels, _rounded(mask.millilitres)
+    return CaseResult(case.name, "skipped", output.name, voxels, millilitres, message="the mask was there already")
+
+
+def _segment_case(
+    case: Case, output: Path, segmenter: Segmenter, allow_nonfinite: int, maps: Path | None
+) -> CaseResult:
     started = time.perf_counter()
-    made_with = {
-        "bundle": segmenter.bundle.name,
-        "bundle_version": segmenter.bundle.metadata.get("version"),
-        "weights_sha256": segmenter.weights_sha256,
-        "device": str(segmenter.device),
-    }
+    made_with = describe_segmenter(segmenter)
     try:
-        check_mask_output(output, case.path, overwrite=overwrite)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
-            image = read_image(case.path)
-        notes = [str(warning.message) for warning in caught if warning.category is UserWarning]
-        result = segmenter.run(image, allow_nonfinite=allow_nonfinite)
-        write_mask(result.mask, output, bundle=segmenter.bundle, source=case.path, overwrite=overwrite)
+        check_mask_output(output, case.path, overwrite=True)
+        image, notes = read_image_with_notes(case.path)
+        seconds = {"read": time.perf_counter() - started}
+        result = segmenter.run(image, allow_nonfinite=allow_nonfinite, probabilities=maps is not None)
+        segmented = time.perf_counter()
+        if result.probabilities is not None and maps is not None:  # first: the mask's presence says that all is done
+            write_image(result.probabilities, maps / f"{case.name}{MAP_ENDING}", overwrite=True)
+        write_mask(result.mask, output, bundle=segmenter.bundle, source=case.path, overwrite=True)
+        seconds["write"] = time.perf_counter() - segmented
     except Exception as error:  # one case must not end the others, whatever it is
-        if isinstance(error, InputError):
-            message = str(error)
-        else:
+        if known_error(error) is None:
             logger.exception("case %s", case.name)
-            message = f"unexpected {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-        return CaseResult(case.name, "failed", output.name, message=message, made_with=made_with)
+        return CaseResult(
+            case.name,
+            "failed",
+            output.name,
+            message=sentence_of(error),
+            made_with=made_with,
+            details={"input": str(case.path)},
+        )
+    found = describe_result(image, result, notes, seconds)
+    nothing = [] if result.voxels else ["nothing was found, so that the mask is empty"]
     return CaseResult(
         case.name,
         "done" if result.voxels else "empty",
         output.name,
-        result.voxels,
-        round(result.millilitres, 3),
+        found.pop("voxels"),
+        _rounded(found.pop("millilitres")),
         round(time.perf_counter() - started, 3),
-        "; ".join(notes + result.warnings),
+        "; ".join(found["warnings"] + nothing),
         made_with,
+        {"input": str(case.path), **found},
     )
 
 
-# ---- what is known of them -------------------------------------------------------------------------------------------
-
-
-def _read_records(dest: Path) -> dict[str, dict[str, Any]]:
-    return {
-        path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((dest / RECORDS).glob("[!.]*.json"))
-    }
-
-
-def _failed(record: Mapping[str, Any]) -> bool:
-    return record.get("status") == "failed"
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, 3)
 
 
 def _check_same_weights(
-    cases: Iterable[Case], records: Mapping[str, dict[str, Any]], segmenter: Segmenter, dest: Path, ending: str
+    outputs: Mapping[str, str], records: Mapping[str, CaseResult], segmenter: Segmenter, dest: Path
 ) -> None:
     """Refuse to complete a set of masks with another network's."""
-    for case in cases:
-        record = records.get(case.name, {"status": "failed"})
-        if _failed(record) or record["output"] != f"{case.name}{ending}" or not (dest / record["output"]).exists():
+    for name, output in outputs.items():
+        record = records.get(name)
+        if record is None or record.output != output or not record.made_with or not (dest / output).exists():
             continue
-        made_with = record["made_with"]
-        if made_with["weights_sha256"] != segmenter.weights_sha256:
+        weights = record.made_with["weights_sha256"]
+        if record.status != "failed" and weights != segmenter.weights_sha256:
             raise InputError(
-                f"{record['output']} in {dest} was made with other weights (bundle {made_with['bundle']!r}, SHA-256 "
-                f"{made_with['weights_sha256'][:12]}...): choose another folder or use --overwrite"
+                f"{output} in {dest} was made with other weights (bundle {record.made_with['bundle']!r}, SHA-256 "
+                f"{weights[:12]}...): choose another folder or use --overwrite"
             )
-
-
-def _write_summary(dest: Path, cases: Iterable[Case], ending: str) -> None:
-    """Write the table anew: a row for every mask that is there, and for every case that failed.
-
-    Where another process has written a record meanwhile, its table may have been replaced with this older one: hence
-    again, until nothing has changed.
-    """
-    known = {case.name: f"{case.name}{ending}" for case in cases}
-    while True:
-        records = _read_records(dest)
-        rows = {name: record for name, record in records.items() if (dest / record["output"]).exists()}
-        rows |= {name: record for name, record in records.items() if _failed(record) and name in known}
-        for name, output in known.items():
-            if name not in rows and (dest / output).exists():
-                rows[name] = asdict(CaseResult(name, "skipped", output, message="the mask was there already"))
-        with (
-            written_whole(dest / SUMMARY, ".csv") as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as out,
-        ):
-            table = csv.DictWriter(out, COLUMNS, extrasaction="ignore")
-            table.writeheader()
-            table.writerows(rows[name] for name in sorted(rows))
-        if _read_records(dest) == records:
-            return

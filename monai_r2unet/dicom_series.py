@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from monai_r2unet.errors import InputError
+from monai_r2unet.image_files import orthonormal
 
 __all__ = ["is_dicom", "read_dicom_file", "read_dicom_folder"]
 
@@ -30,6 +32,13 @@ SOP_CLASS = re.compile(rb"\x02\x00\x02\x00UI..([0-9.]+)", re.DOTALL)
 NO_IMAGE = re.compile(
     r"1\.2\.840\.10008\.(1\.3\.10|5\.1\.4\.1\.1\.((9|11|88|104)\..+|66(?!\.4$).*|67|481\.(?![12]$).+))"
 )
+
+
+# Kinds of value in explicit encoding, and those whose length takes four bytes after two that are reserved.
+KINDS = re.compile("A[EST]|CS|D[AST]|F[DL]|IS|L[OT]|O[BDFLVW]|PN|S[HLQSTV]|TM|U[CILNRSTV]")
+LONG = re.compile("O[BDFLVW]|S[QV]|U[CNRTV]")
+OTHER_ENCODING = re.compile(rb"1\.2\.840\.10008\.1\.2\.(2|1\.99)\0?\x02")  # big endian or deflated
+UNDEFINED = 2**32 - 1  # length of what ends with a delimiter
 
 
 class Slice(NamedTuple):
@@ -101,7 +110,35 @@ def _may_hold_image(path: Path) -> bool:
     return sop_class is None or not NO_IMAGE.fullmatch(sop_class[1].decode("ascii"))
 
 
+def _is_sound(path: Path) -> bool:
+    """Tell whether the lengths in the file meta information and those of what follows it fit the file.
+
+    Where they do not, GDCM takes minutes and gigabytes to find that out.
+    """
+    start, size = _start_of(path), path.stat().st_size
+    at = 132
+    if start[128:at] != b"DICM" or start[at : at + 8] == b"\2\0\0\0\4\0\0\0":  # none, or as a few programs write it
+        return True
+    while at + 12 <= len(start):
+        (group,), kind = struct.unpack_from("<H", start, at), start[at + 4 : at + 6].decode("latin-1")
+        if LONG.fullmatch(kind):
+            at, length = at + 12, struct.unpack_from("<I", start, at + 8)[0]
+        elif KINDS.fullmatch(kind):
+            at, length = at + 8, struct.unpack_from("<H", start, at + 6)[0]
+        else:  # implicit encoding, which the meta information never has
+            at, length = at + 8, struct.unpack_from("<I", start, at + 4)[0]
+        if group != 2:  # the data set begins, with group 8 where there is no meta information
+            known = OTHER_ENCODING.search(start) is None
+            return (at > 144 or group == 8) and (not known or length == UNDEFINED or at + length <= size)
+        if not KINDS.fullmatch(kind) or at + length > size:
+            return False
+        at += length
+    return True
+
+
 def _header(path: Path) -> Slice:
+    if not _is_sound(path):
+        raise InputError(f"the DICOM file {path} is damaged at its beginning: copy it again from its source")
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(path))
@@ -170,7 +207,8 @@ def _read_stack(source: Path, slices: Sequence[Slice]) -> sitk.Image:
     image.SetSpacing((*first.spacing[:2], step))
     if np.isfinite([*first.orientation, *first.position]).all():
         row, column = first.orientation[:3], first.orientation[3:]
-        image.SetDirection(np.column_stack((row, column, np.cross(row, column))).ravel().tolist())
+        # As written, rounded to a few digits, the axes are not quite perpendicular, which not every format can hold.
+        image.SetDirection(orthonormal(np.column_stack((row, column, np.cross(row, column)))).ravel().tolist())
         image.SetOrigin(first.position.tolist())
     return _compact(image)
 

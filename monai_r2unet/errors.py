@@ -1,7 +1,8 @@
-"""The one exception for what a user can put right, and how it is told."""
+"""The exceptions for what a user can put right, and how they are told."""
 
 from __future__ import annotations
 
+import os
 import sys
 from types import TracebackType
 
@@ -9,8 +10,10 @@ __all__ = [
     "EXIT_BAD_INPUT",
     "InputError",
     "NotEnoughMemoryError",
+    "OutputError",
     "find_input_error",
     "first_line",
+    "known_error",
     "say_it_plainly",
     "sentence_of",
 ]
@@ -29,6 +32,24 @@ class NotEnoughMemoryError(MemoryError):
     """Memory is full, on the GPU or beside it: the message is one sentence that says where and what to do."""
 
 
+class OutputError(OSError):
+    """A file could not be written, for no fault of the input: the disk is full or failed, or the folder is gone.
+
+    Args:
+        path: what was to be written; if it was there before, it is untouched.
+        error: what hindered it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], error: Exception) -> None:
+        if isinstance(error, OutputError):
+            self.reason: str = error.reason
+        else:
+            self.reason = getattr(error, "strerror", None) or first_line(error)
+        super().__init__(
+            f"{os.fspath(path)} could not be written ({self.reason}): is the disk full, or its folder gone?"
+        )
+
+
 def find_input_error(error: BaseException | None) -> InputError | None:
     """The :class:`InputError` behind ``error``, however often it was wrapped by those who passed it on."""
     while error is not None:
@@ -44,9 +65,13 @@ def first_line(error: BaseException) -> str:
 
 
 def sentence_of(error: BaseException) -> str:
-    """``error`` as one line for the user, who can put right only an :class:`InputError`."""
-    bad_input = find_input_error(error)
-    return str(bad_input) if bad_input is not None else f"unexpected {type(error).__name__}: {first_line(error)}"
+    """``error`` as one line for the user: the exceptions of this module speak for themselves."""
+    return str(known_error(error) or f"unexpected {type(error).__name__}: {first_line(error)}")
+
+
+def known_error(error: BaseException) -> Exception | None:
+    """``error``, or the :class:`InputError` behind it, if it is one of this module's."""
+    return error if isinstance(error, NotEnoughMemoryError | OutputError) else find_input_error(error)
 
 
 def say_it_plainly() -> None:

@@ -32,7 +32,7 @@ def agreement_colours(
     """Paint where a mask agrees with its reference.
 
     Args:
-        image: grey values from 0 to 1, (X, Y).
+        image: grey values from 0 to 1, (X, Y), or colours from 0 to 1, (X, Y, 3).
         prediction: mask, (X, Y).
         reference: mask, (X, Y).
         opacity: of the paint.
@@ -40,7 +40,9 @@ def agreement_colours(
     Returns:
         RGB, (X, Y, 3), uint8: green true positives, orange false positives, blue false negatives.
     """
-    painted = np.repeat(np.clip(image, 0, 1)[..., None] * 255.0, 3, axis=-1)
+    painted = np.clip(image, 0, 1) * 255.0
+    if painted.ndim == 2:
+        painted = np.repeat(painted[..., None], 3, axis=-1)
     prediction, reference = prediction.astype(bool), reference.astype(bool)
     areas = (prediction & reference, prediction & ~reference, ~prediction & reference)
     for area, colour in zip(areas, AGREEMENT.values(), strict=True):
@@ -86,7 +88,7 @@ def overlays(examples: Sequence[tuple[str, Mapping[str, Any]]], path: Path) -> N
     """Draw slices with their masks, one a column: the image above, the agreement with the reference below.
 
     Args:
-        examples: (title, slice), a slice being a mapping with ``image`` (X, Y) from 0 to 1, ``label`` and
+        examples: (title, slice), a slice being a mapping with ``image`` (X, Y) or (X, Y, 3) from 0 to 1, ``label`` and
             ``prediction`` (X, Y), ``dice`` and ``name``.
         path: of the PNG file; without examples nothing is written.
     """
@@ -99,7 +101,7 @@ def overlays(examples: Sequence[tuple[str, Mapping[str, Any]]], path: Path) -> N
     for column, (title, one) in zip(axes.T, examples, strict=True):
         painted = agreement_colours(one["image"], one["prediction"], one["label"])
         # Arrays are (x, y); a picture's rows are y.
-        column[0].imshow(np.clip(one["image"], 0, 1).T, cmap="gray", vmin=0, vmax=1)
+        column[0].imshow(np.clip(one["image"], 0, 1).swapaxes(0, 1), cmap="gray", vmin=0, vmax=1)
         column[1].imshow(painted.transpose(1, 0, 2))
         column[0].set_title(f"{title}: Dice {one['dice']:.4f}", fontsize=11)
         column[1].set_title(one["name"], fontsize=8)

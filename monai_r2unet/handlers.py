@@ -9,20 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
+import numpy as np
+import numpy.typing as npt
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
 from monai.handlers import CheckpointSaver
 from torch import nn
 
+from monai_r2unet.atomic import written_whole
 from monai_r2unet.checkpoints import is_whole
-from monai_r2unet.errors import InputError
 from monai_r2unet.figures import learning_curve, overlays
-from monai_r2unet.io import written_whole
-from monai_r2unet.metrics import Case, confusion, evaluate_case, summarize
-from monai_r2unet.results import format_measures, format_summary, versions, write_json
+from monai_r2unet.metrics import confusion
+from monai_r2unet.results import format_measures, versions, write_json
 
-__all__ = ["EvaluationReport", "TrainingProgress", "TrainingReport"]
+__all__ = ["TrainingProgress", "TrainingReport"]
 
 
 class TrainingProgress:
@@ -42,7 +43,7 @@ class TrainingProgress:
 
     def attach(self, trainer: Engine) -> None:
         """Show the progress of ``trainer``."""
-        self.bar.attach(trainer, output_transform=lambda output: {"loss": float(_first(output)["loss"])})
+        self.bar.attach(trainer, output_transform=lambda output: {"loss": _loss(output)})
         # The validator's own handlers have the metric ready when its run completes.
         self.validator.add_event_handler(Events.COMPLETED, self._validated, trainer)
 
@@ -53,7 +54,7 @@ class TrainingProgress:
             self.last_epoch = trainer.state.epoch
             self.bar.log_message(
                 f"Epoch {trainer.state.epoch}/{trainer.state.max_epochs}  "
-                f"loss {float(_first(trainer.state.output)['loss']):.4f}  "
+                f"loss {_loss(trainer.state.output):.4f}  "
                 f"{self.key_metric} {float(value):.4f}"
             )
 
@@ -133,7 +134,7 @@ class TrainingReport:
             self.best_saver.load_state_dict({"_saved": [(best[self.key_metric], self.best_weights.name)]})
 
     def _iterated(self, trainer: Engine) -> None:
-        self._loss_sum += float(_first(trainer.state.output)["loss"])
+        self._loss_sum += _loss(trainer.state.output)
         self._loss_count += 1
 
     def _epoch(self, trainer: Engine) -> None:
@@ -179,72 +180,47 @@ class TrainingReport:
         print(f"{title}\n{format_measures({'pooled': metrics})}\nFigures and results: {self.output_dir}")
 
 
-class EvaluationReport:
-    """Measure every case of an evaluation, write ``evaluation.json`` and print its table.
-
-    Args:
-        output_dir: folder of the result.
-        describe: facts to write beside the measures (weights, data, device, ...).
-        threshold: a voxel is foreground from this probability on.
-    """
-
-    def __init__(self, output_dir: str, describe: Mapping[str, Any] | None = None, threshold: float = 0.5) -> None:
-        self.output_dir = Path(output_dir)
-        self.describe = dict(describe or {})
-        self.threshold = threshold
-        self.cases: list[Case] = []
-
-    def attach(self, evaluator: Engine) -> None:
-        """Report on ``evaluator``, whose output holds ``pred`` (probabilities) and ``label`` on the image's grid."""
-        evaluator.add_event_handler(Events.STARTED, lambda _: self.cases.clear())
-        evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._measure)
-        evaluator.add_event_handler(Events.COMPLETED, self._completed)
-
-    def _measure(self, evaluator: Engine) -> None:
-        for item in evaluator.state.output:
-            probabilities, label = torch.as_tensor(item["pred"]), torch.as_tensor(item["label"])
-            image, reference = (str(item[key].meta["filename_or_obj"]) for key in ("image", "label"))
-            if probabilities.shape != label.shape:
-                raise InputError(
-                    f"image {image} has shape {tuple(probabilities.shape[1:])} but its label {reference} has "
-                    f"{tuple(label.shape[1:])}; both must lie on the same grid"
-                )
-            name = Path(image).name
-            self.cases.append(evaluate_case(name, probabilities >= self.threshold, label, probabilities=probabilities))
-
-    def _completed(self, evaluator: Engine) -> None:
-        summary = summarize(self.cases)
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        write_json({**self.describe, "versions": versions(), **summary}, self.output_dir / "evaluation.json")
-        print(f"{format_summary(summary)}\nResult: {self.output_dir / 'evaluation.json'}")
-
-
-def _first(output: Any) -> Mapping[str, Any]:
-    """MONAI's engines put a list of decollated outputs, or one mapping, into their state."""
-    first: Mapping[str, Any] = output[0] if isinstance(output, list) else output
-    return first
+def _loss(output: Any) -> float:
+    """The loss from what MONAI's trainer puts into its state: a list of decollated outputs, or one mapping."""
+    first = output[0] if isinstance(output, list) else output
+    return float(torch.as_tensor(first["loss"]).detach())
 
 
 def _collect_slices(validator: Engine, slices: list[dict[str, Any]]) -> None:
     # With a postprocessing the engine decollates its batch: a list of slices, like its output.
     for item, drawn in zip(validator.state.output, validator.state.batch, strict=True):
+        if "case" not in drawn:  # patches are too small to look at
+            continue
         prediction = torch.as_tensor(item["pred"]) >= 0.5
         label = torch.as_tensor(item["label"]) > 0
+        if "fov" in drawn:
+            prediction, label = (
+                mask & (torch.as_tensor(drawn["fov"]) > 0).to(mask.device) for mask in (prediction, label)
+            )
         if not (prediction.any() or label.any()):
             continue
         slices.append(
             {
-                "image": torch.as_tensor(item["image"])[0].cpu().numpy(),
+                "image": _displayable(torch.as_tensor(item["image"])),
                 "label": label[0].cpu().numpy(),
                 "prediction": prediction[0].cpu().numpy(),
                 "dice": confusion(prediction, label).dice,
-                "name": f"{drawn['case']}, slice {int(drawn['slice'])}",
+                "name": f"{drawn['case']}, slice {int(drawn['slice'])}" if "slice" in drawn else drawn["case"],
             }
         )
 
 
+def _displayable(image: torch.Tensor) -> npt.NDArray[np.float32]:
+    """A slice (1, X, Y), from 0 to 1 already, or a standardised photograph (3, X, Y) for a figure."""
+    if len(image) == 1:
+        return np.asarray(image[0].cpu())
+    image = image.movedim(0, -1).cpu()
+    low, high = image.amin((0, 1)), image.amax((0, 1))
+    return np.asarray((image - low) / (high - low).clamp_min(1e-6))
+
+
 def _best_median_worst(slices: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
     ranked = sorted(slices, key=lambda one: -one["dice"])
-    if not ranked:
-        return []
+    if len(ranked) < 3:
+        return [*zip(("best", "worst"), ranked, strict=False)]
     return [("best", ranked[0]), ("median", ranked[len(ranked) // 2]), ("worst", ranked[-1])]

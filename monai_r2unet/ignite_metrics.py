@@ -20,7 +20,8 @@ class SegmentationMetrics(Metric):
     """All pooled measures as one Ignite metric, for the ``key_metric`` of a MONAI evaluator.
 
     Attached as ``{"val_dice": SegmentationMetrics(...)}`` it writes every measure, ``val_accuracy`` to ``val_auc``, and
-    the attached name is the one by which MONAI selects checkpoints. Counts are summed over all processes.
+    the attached name is the one by which MONAI selects checkpoints. ``val_best_threshold`` is the threshold at which
+    Dice would have been highest: the one to segment and test with. Counts are summed over all processes.
 
     Args:
         output_transform: gives the ``(probabilities, labels)`` of a batch, such as
@@ -69,12 +70,13 @@ class SegmentationMetrics(Metric):
             self._confusion += torch.tensor([counts.tp, counts.fp, counts.tn, counts.fn])
 
     def compute(self) -> dict[str, float]:
-        """Each of `MEASURES` with the prefix before its name, over all batches of all processes."""
+        """Each of `MEASURES`, and ``best_threshold``, with the prefix before, over all batches of all processes."""
         # Clones, because the reduction works in place and this process goes on counting its own pixels only.
         table = torch.as_tensor(idist.all_reduce(self._confusion.clone()))
         histogram = torch.as_tensor(idist.all_reduce(self._histogram.clone()))
         counts, roc = ConfusionCounts(*table.tolist()), RocHistogram(histogram)
-        return {self.prefix + name: value for name, value in measures_of(counts, roc).items()}
+        measures = measures_of(counts, roc) | {"best_threshold": roc.best_threshold}
+        return {self.prefix + name: value for name, value in measures.items()}
 
     def attach(self, engine: Engine, name: str, *args: Any, **kwargs: Any) -> None:
         """Attach to an engine under the name of one of the measures.

@@ -1,13 +1,13 @@
 """The file formats of images, each read completely or refused.
 
-ITK alone is not enough for that: it fills what a truncated NIfTI or JPEG lacks with zeros, and does not compare every
-checksum.
+ITK alone is not enough for that: it fills what a truncated NIfTI lacks with zeros, and does not compare every checksum.
 """
 
 from __future__ import annotations
 
 import gzip
 import math
+import re
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
@@ -21,10 +21,14 @@ import SimpleITK as sitk
 from monai.data.utils import orientation_ras_lps
 
 from monai_r2unet.errors import InputError
+from monai_r2unet.photographs import ENDINGS as PHOTOGRAPHS
+from monai_r2unet.photographs import read_photograph
 
-__all__ = ["READERS", "axes_in_mm"]
+__all__ = ["READERS", "axes_in_mm", "orthonormal"]
 
 SHEAR = 0.1  # of a voxel: what orthonormal axes may move a voxel by
+CONTROL = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f]")  # what no text holds
+METAIMAGE_SERIES = re.compile(r"[^%]*%0?\d*[du][^%]* \d+ \d+ [1-9]\d*")  # a pattern, first, last and step
 DEFLATE_LIMIT = 1040  # zlib cannot compress better than this
 
 
@@ -82,22 +86,24 @@ def _rescaled(array: np.ndarray, slope: float, inter: float) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-# ---- NRRD, MetaImage and photographs ---------------------------------------------------------------------------------
+# ---- NRRD and MetaImage ----------------------------------------------------------------------------------------------
 
 
 def _read_itk(path: Path, image_io: str, find_data: Callable[[Path], tuple[Path, int, bool] | None]) -> sitk.Image:
     """Read with the named ITK reader, after a check that the pixel data are complete."""
+    found = find_data(path)
     reader = sitk.ImageFileReader()
     reader.SetImageIO(image_io)
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
     _check_shape(path, reader.GetSize())
-    found = find_data(path)
     if found is not None:
         file, offset, compressed = found
         component = sitk.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
-        available = _inflated_length(file, offset) if compressed else file.stat().st_size - offset
-        _check_length(path, available, math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * component)
+        expected = math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * component
+        stored = file.stat().st_size - offset
+        _check_length(path, stored * (DEFLATE_LIMIT if compressed else 1), expected)
+        _check_length(path, _inflated_length(file, offset) if compressed else stored, expected, exactly=file == path)
     image: sitk.Image = reader.Execute()
     while image.GetDimension() > 3:
         size = list(image.GetSize())
@@ -109,17 +115,6 @@ def _read_itk(path: Path, image_io: str, find_data: Callable[[Path], tuple[Path,
     return image
 
 
-def _read_photograph(path: Path, image_io: str) -> sitk.Image:
-    if image_io == "JPEGImageIO":  # ITK greys out what a truncated JPEG lacks; a complete one has its end marker
-        with path.open("rb") as file:
-            if b"\xff\xd9" not in file.read()[-1024:]:
-                raise InputError(f"{path} is a truncated JPEG (no end marker): copy it again from its source")
-    image: sitk.Image = sitk.ReadImage(str(path), imageIO=image_io)
-    if image.GetDimension() != 2:
-        raise InputError(f"{path} holds {image.GetSize()[2]} pages, expected one picture: save each page by itself")
-    return image
-
-
 def _nrrd_data(path: Path) -> tuple[Path, int, bool] | None:
     """Say which file holds the data of a NRRD, from which byte, and whether compressed; None if that is for ITK."""
     fields: dict[str, str] = {}
@@ -127,20 +122,30 @@ def _nrrd_data(path: Path) -> tuple[Path, int, bool] | None:
         for line in iter(file.readline, b""):
             if not line.strip():
                 break
+            if CONTROL.search(line):  # the voxels, which ITK crashes on where the empty line before them is damaged
+                raise InputError(f"{path} has a damaged header (it does not end): copy it again from its source")
             key, _, value = line.decode("latin-1").partition(":")
             fields[key.replace(" ", "").lower()] = value.strip()
         offset = file.tell()
-    # ITK itself reports missing raw bytes; only the checksum of a compressed file needs a look.
-    if fields.get("encoding", "").lower() not in ("gzip", "gz"):
+    encoding = fields.get("encoding", "").lower()
+    compressed = encoding in ("gzip", "gz")
+    if (encoding != "raw" and not compressed) or {"byteskip", "lineskip"} & fields.keys():
         return None
     name = fields.get("datafile")
     if name is None:
-        return path, offset, True
-    return None if name.startswith("LIST") or "%" in name else (path.parent / name, 0, True)
+        return path, offset, compressed
+    if name.startswith("LIST") or "%" in name:
+        return None
+    return path.parent / name, 0, compressed
 
 
 def _metaimage_data(path: Path) -> tuple[Path, int, bool] | None:
-    """As `_nrrd_data`, for a MetaImage."""
+    """As `_nrrd_data`, for a MetaImage.
+
+    Raises:
+        InputError: if the header lacks what it must hold, of which ITK would only tell on the terminal, or names its
+            data in a way that makes ITK crash.
+    """
     fields: dict[str, str] = {}
     with path.open("rb") as file:
         for line in iter(file.readline, b""):
@@ -149,7 +154,16 @@ def _metaimage_data(path: Path) -> tuple[Path, int, bool] | None:
             if key.strip() == "ElementDataFile":
                 break
         offset = file.tell()
-    name = fields.get("ElementDataFile", "LIST")
+    name = fields.get("ElementDataFile", "")
+    usable = {
+        "NDims": fields.get("NDims", "").isdecimal(),
+        "DimSize": all(part.isdecimal() for part in fields.get("DimSize", "-").split()),
+        "ElementType": fields.get("ElementType", "").startswith("MET_"),
+        "ElementDataFile": bool(name) and name.isprintable() and ("%" not in name or METAIMAGE_SERIES.fullmatch(name)),
+    }
+    bad = [field for field, good in usable.items() if not good]
+    if bad:
+        raise InputError(f"{path} has a damaged header ({', '.join(bad)}): copy it again from its source")
     if name.startswith("LIST") or "%" in name or fields.get("BinaryData", "True").lower() != "true":
         return None
     compressed = fields.get("CompressedData", "False").lower() == "true"
@@ -175,11 +189,7 @@ READERS: dict[str, Callable[[Path], sitk.Image]] = {
     ".nhdr": partial(_read_itk, image_io="NrrdImageIO", find_data=_nrrd_data),
     ".mha": partial(_read_itk, image_io="MetaImageIO", find_data=_metaimage_data),
     ".mhd": partial(_read_itk, image_io="MetaImageIO", find_data=_metaimage_data),
-    ".png": partial(_read_photograph, image_io="PNGImageIO"),
-    ".jpg": partial(_read_photograph, image_io="JPEGImageIO"),
-    ".jpeg": partial(_read_photograph, image_io="JPEGImageIO"),
-    ".tif": partial(_read_photograph, image_io="TIFFImageIO"),
-    ".tiff": partial(_read_photograph, image_io="TIFFImageIO"),
+    **dict.fromkeys(PHOTOGRAPHS, read_photograph),
 }
 
 
@@ -194,7 +204,12 @@ def _check_shape(path: Path, shape: Sequence[int]) -> None:
         raise InputError(f"{path} has {len(shape)} axes ({shown}), expected one 3D volume: save each volume on its own")
 
 
-def _check_length(path: Path, available: int, expected: int) -> None:
+def _check_length(path: Path, available: int, expected: int, exactly: bool = False) -> None:
+    if exactly and available > expected:
+        raise InputError(
+            f"{path} has a damaged header ({available} bytes of pixels, but voxels for {expected}): copy it again from "
+            "its source"
+        )
     if available < expected:
         raise InputError(
             f"{path} is truncated or its header is damaged (at most {available} bytes of pixels, expected {expected}): "
@@ -207,8 +222,7 @@ def _rigid(path: Path, matrix: np.ndarray, size: Sequence[int]) -> tuple[np.ndar
     spacing = np.linalg.norm(matrix, axis=0)
     if not (np.isfinite(spacing).all() and (spacing > 0).all()):
         raise InputError(f"{path} has a voxel spacing of {spacing.tolist()} mm, expected positive numbers: correct it")
-    left, _, right = np.linalg.svd(matrix / spacing)
-    direction = left @ right
+    direction = orthonormal(matrix / spacing)
     moved = np.abs((direction * spacing - matrix) * np.asarray(size)).sum(axis=1).max()
     if moved > SHEAR * spacing.min():
         raise InputError(
@@ -216,6 +230,13 @@ def _rigid(path: Path, matrix: np.ndarray, size: Sequence[int]) -> tuple[np.ndar
             "rectangular grid: resample it to one first"
         )
     return spacing, direction
+
+
+def orthonormal(direction: np.ndarray) -> np.ndarray:
+    """Return the perpendicular unit axes nearest to those in the columns, of the same handedness."""
+    left, _, right = np.linalg.svd(direction)
+    nearest: np.ndarray = left @ right
+    return nearest
 
 
 def axes_in_mm(image: sitk.Image) -> np.ndarray:

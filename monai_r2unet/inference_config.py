@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from monai.bundle import ConfigParser
 from monai.inferers import Inferer
 from monai.transforms import Compose
 from torch import nn
 
-from monai_r2unet.errors import InputError, first_line
+from monai_r2unet.errors import InputError, find_input_error, first_line
 
-__all__ = ["InferenceConfig"]
+__all__ = ["InferenceConfig", "blame"]
 
 # What a Segmenter takes from a bundle.
 PARTS: dict[str, type] = {
@@ -71,3 +72,26 @@ class InferenceConfig(ConfigParser):
             raise
         except Exception as error:  # whatever the code in the configuration raises
             raise InputError(f"damaged bundle: {self.path} {what} ({first_line(error)})") from error
+
+
+@contextlib.contextmanager
+def blame(bundle: str, part: str) -> Iterator[None]:
+    """Say of what a bundle's own transforms raise that it comes from there.
+
+    Raises:
+        InputError: with the name of the bundle and of its part.
+    """
+    try:
+        yield
+    except (InputError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if find_input_error(error) is not None:
+            raise
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error  # what MONAI's Compose wraps
+        if isinstance(cause, MemoryError | torch.OutOfMemoryError):
+            raise
+        raise InputError(
+            f"the {part} of the bundle {bundle!r} fails on this image ({type(cause).__name__}: {first_line(cause)}): "
+            "check its configs/inference.json"
+        ) from error

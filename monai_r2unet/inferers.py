@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from torch.nn import functional
 from monai_r2unet.errors import NotEnoughMemoryError
 from monai_r2unet.transforms import fit_in_plane, in_plane_size
 
-__all__ = ["MixedPrecisionInferer", "SliceBySliceInferer", "fastest_type", "mixed_precision"]
+__all__ = ["MixedPrecisionInferer", "SliceBySliceInferer", "fastest_type", "run_fast"]
 
 
 def fastest_type(device: torch.device) -> torch.dtype:
@@ -34,23 +34,27 @@ def fastest_type(device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-def mixed_precision(device: torch.device) -> torch.autocast:
-    """`torch.autocast` to the `fastest_type` of ``device``."""
-    dtype = fastest_type(device)
-    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+def run_fast(network: Callable[..., torch.Tensor], images: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    """What ``network`` makes of ``images`` (N, C, H, W), as float32, computed in the `fastest_type` of their device.
+
+    And channels-last, the memory layout in which convolutions are fastest.
+    """
+    dtype = fastest_type(images.device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
+        return network(images, *args, **kwargs).float()
 
 
 class MixedPrecisionInferer(SimpleInferer):
-    """Run the network in `mixed_precision` on a CPU, where MONAI's engines' ``amp`` does nothing; elsewhere plainly."""
+    """`run_fast` on a CPU, where MONAI's engines' ``amp`` does nothing; elsewhere the network as it is."""
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        """The network's output for ``inputs``, float32 on the CPU."""
+        """The network's output for ``inputs`` (N, C, H, W)."""
         if inputs.device.type != "cpu":
             return network(inputs, *args, **kwargs)
-        with mixed_precision(inputs.device):
-            return network(inputs, *args, **kwargs).float()
+        return run_fast(network, inputs, *args, **kwargs)
 
 
 class SliceBySliceInferer(Inferer):
@@ -87,6 +91,17 @@ class SliceBySliceInferer(Inferer):
         window: Inferer | None = None,
     ) -> None:
         super().__init__()
+        numbers = {"slice_size": slice_size, "batch_size": batch_size, "threshold": threshold, "body_share": body_share}
+        for name, value in numbers.items():
+            whole = name in ("slice_size", "batch_size")
+            if value is None and name in ("slice_size", "threshold"):
+                continue
+            if not isinstance(value, int if whole else (int, float)) or value < (1 if whole else 0):
+                raise ValueError(
+                    f"{name} is {value!r}, expected a {'whole number from 1' if whole else 'number from 0'}"
+                )
+        if slice_transform is not None and not callable(slice_transform):
+            raise ValueError(f"slice_transform is a {type(slice_transform).__name__}, expected a transform")
         self.slice_size = slice_size
         self.batch_size = batch_size
         self.slice_transform = slice_transform
@@ -204,12 +219,8 @@ class SliceBySliceInferer(Inferer):
             images = convert_to_tensor(self.slice_transform(images))
         if self.slice_size is not None:
             images = fit_in_plane(images, self.slice_size, fitted, "image")
-        images = images.contiguous(memory_format=torch.channels_last)
-        with contextlib.nullcontext() if self.float32 else mixed_precision(device):
-            if self.window is None:
-                logits = network(images, *args, **kwargs)
-            else:
-                logits = self.window(images, network, *args, **kwargs)
+        run = network if self.float32 else partial(run_fast, network)
+        logits = run(images, *args, **kwargs)
         probabilities = torch.sigmoid(logits[..., : fitted[0], : fitted[1]].float())
         if fitted != size:
             probabilities = functional.interpolate(probabilities, size, mode="bilinear", align_corners=False)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 import re
-import uuid
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ from monai.data.meta_tensor import MetaTensor
 from monai.data.utils import orientation_ras_lps
 from monai.utils.enums import MetaKeys, SpaceKeys
 from monai.utils.misc import ensure_tuple
+from PIL import Image
 
+from monai_r2unet.atomic import written_whole
 from monai_r2unet.dicom_series import is_dicom, read_dicom_file, read_dicom_folder
 from monai_r2unet.errors import InputError
 from monai_r2unet.image_files import READERS, axes_in_mm
@@ -36,10 +39,11 @@ __all__ = [
     "check_place",
     "from_metatensor",
     "read_image",
+    "read_image_with_notes",
     "same_grid",
     "to_metatensor",
     "write_image",
-    "written_whole",
+    "write_png",
 ]
 
 Pathlike = str | os.PathLike[str]
@@ -53,12 +57,13 @@ def read_image(path: Pathlike, *, series: str | None = None) -> sitk.Image:
     """Read a volume, a DICOM series or a photograph, completely or not at all.
 
     Args:
-        path: NIfTI, NRRD, MetaImage, DICOM, PNG, JPEG or TIFF file, or a folder with the slices of one DICOM series.
+        path: NIfTI, NRRD, MetaImage or DICOM file, photograph (see `photographs.read_photograph`), or a folder with the
+            slices of one DICOM series.
         series: the SeriesInstanceUID to read from a folder that holds several.
 
     Returns:
-        A 3D image in LPS and mm (one slice has size X x Y x 1), or a 2D image for PNG, JPEG and TIFF; colour is a
-        vector image. DICOM is rescaled (HU for CT). Integers stay integers where that is exact.
+        A 3D image in LPS and mm (one slice has size X x Y x 1), or a 2D image for a photograph; colour is a vector
+        image. DICOM is rescaled (HU for CT). Integers stay integers where that is exact.
 
     Raises:
         InputError: nothing there, an unknown format, a damaged or truncated file, or an image that is not one regular
@@ -77,15 +82,28 @@ def read_image(path: Pathlike, *, series: str | None = None) -> sitk.Image:
         ) from error
 
 
+def read_image_with_notes(path: Pathlike, *, series: str | None = None) -> tuple[sitk.Image, list[str]]:
+    """As `read_image`, with the sentences of its warnings for the user instead of the warnings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        image = read_image(path, series=series)
+    # Other categories are notices of other libraries.
+    return image, [str(warning.message) for warning in caught if warning.category is UserWarning]
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the warnings that ITK prints from C++; what matters in them is checked here."""
+    """Silence the warnings that ITK prints from C++ and nibabel logs; what matters in them is checked here."""
     before = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    nibabel = logging.getLogger("nibabel.global")
+    level = nibabel.level
+    nibabel.setLevel(logging.CRITICAL + 1)
     try:
         with np.errstate(all="ignore"):
             yield
     finally:
+        nibabel.setLevel(level)
         sitk.ProcessObject.SetGlobalWarningDisplay(before)
 
 
@@ -229,31 +247,43 @@ def write_image(image: sitk.Image, path: Pathlike, *, overwrite: bool = False) -
 
     Raises:
         InputError: as `check_output`.
-        OSError, RuntimeError: the disk is full or failed; what was there before is untouched.
+        OutputError: the disk is full or failed; what was there before is untouched.
     """
     check_output(path, overwrite=overwrite)
     path = Path(path)
     with written_whole(path, _ending(path)) as temporary:
-        with _quiet():
-            sitk.WriteImage(image, str(temporary), useCompression=True)
+        try:
+            with _quiet():
+                sitk.WriteImage(image, str(temporary), useCompression=True)
+        except RuntimeError as error:  # ITK's
+            raise OSError(_reason(error)) from error
         if ".nii" in _ending(path):  # ITK says nothing when the disk is full while it writes NIfTI
             try:
                 read_image(temporary)
             except InputError as error:
-                raise OSError(f"{path} could not be written completely: is the disk full?") from error
+                raise OSError("not written to its end") from error
 
 
-@contextlib.contextmanager
-def written_whole(path: Path, ending: str) -> Iterator[Path]:
-    """Name a temporary file beside `path`, which takes its place once written; after an error nothing is left of it."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{ending}")
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def write_png(picture: sitk.Image, path: Pathlike, *, overwrite: bool = False) -> None:
+    """Write a mask or photograph as PNG, values as they are, so that it appears under its name whole or not at all.
+
+    Args:
+        picture: 2D, uint8, one value or RGB.
+        path: ends with `.png`.
+        overwrite: replace an existing file.
+
+    Raises:
+        InputError: a volume, which PNG cannot hold, or as `check_place`.
+        OutputError: the disk is full or failed; what was there before is untouched.
+    """
+    path = Path(path)
+    if picture.GetDimension() != 2:
+        shown = " x ".join(map(str, picture.GetSize()))
+        raise InputError(f"{path} cannot hold a volume ({shown}), PNG is for pictures: use {', '.join(MASK_FORMATS)}")
+    check_place(path, overwrite=overwrite)
+    with written_whole(path, ".png") as temporary:
+        # By Pillow: ITK says nothing when the disk is full for the last bytes of a PNG.
+        Image.fromarray(sitk.GetArrayFromImage(picture)).save(temporary)
 
 
 def _ending(path: Path) -> str:

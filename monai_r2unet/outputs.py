@@ -9,14 +9,15 @@ import SimpleITK as sitk
 from monai_r2unet.bundle import Bundle
 from monai_r2unet.dicom_seg import check_dicom_seg, write_dicom_seg
 from monai_r2unet.errors import InputError
-from monai_r2unet.io import MASK_FORMATS, check_output, write_image
+from monai_r2unet.io import MASK_FORMATS, check_output, check_place, write_image, write_png
+from monai_r2unet.photographs import ENDINGS as PHOTOGRAPHS
 from monai_r2unet.seg_nrrd import write_seg_nrrd
 
 __all__ = ["MASK_ENDINGS", "check_mask_output", "write_mask"]
 
 Pathlike = str | os.PathLike[str]
 
-MASK_ENDINGS = (".seg.nrrd", *MASK_FORMATS, ".dcm")
+MASK_ENDINGS = (".seg.nrrd", *MASK_FORMATS, ".dcm", ".png")
 
 
 def check_mask_output(path: Pathlike, source: Pathlike, *, overwrite: bool) -> None:
@@ -31,6 +32,13 @@ def check_mask_output(path: Pathlike, source: Pathlike, *, overwrite: bool) -> N
         raise InputError(f"{path} has an unknown ending, expected one of {', '.join(MASK_ENDINGS)}: rename the output")
     if name.endswith(".dcm"):
         check_dicom_seg(path, source, overwrite=overwrite)
+    elif name.endswith(".png"):
+        if not os.fspath(source).lower().endswith(PHOTOGRAPHS):
+            raise InputError(
+                f"{path} is a picture, but {source} is no photograph, and PNG cannot hold the mask of a volume: end "
+                f"the output with one of {', '.join(MASK_FORMATS)}"
+            )
+        check_place(path, overwrite=overwrite)
     else:
         check_output(path, overwrite=overwrite)
 
@@ -44,7 +52,10 @@ def write_mask(
     series: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a mask, whole or not at all: Slicer segmentation, DICOM SEG, NIfTI, NRRD or MetaImage.
+    """Write a mask, whole or not at all: Slicer segmentation, DICOM SEG, NIfTI, NRRD, MetaImage; a photograph's as PNG.
+
+    A PNG of a bundle with one label has the values 0 and 255, as such masks commonly have, so that viewers show it;
+    with several labels it has the values of the labels.
 
     Args:
         mask: on the grid of the source; 0 background, 1 and up the bundle's labels.
@@ -56,12 +67,15 @@ def write_mask(
 
     Raises:
         InputError: as `check_mask_output`.
-        OSError, RuntimeError: the disk is full or failed; what was there before is untouched.
+        OutputError: the disk is full or failed; what was there before is untouched.
     """
     name = os.fspath(path).lower()
     if name.endswith(".dcm"):
         write_dicom_seg(mask, bundle, source, path, series=series, overwrite=overwrite)
     elif name.endswith(".seg.nrrd"):
         write_seg_nrrd(mask, bundle.labels, path, overwrite=overwrite)
+    elif name.endswith(".png"):
+        visible = sitk.Cast(mask > 0, sitk.sitkUInt8) * 255 if len(bundle.labels) == 1 else mask
+        write_png(visible, path, overwrite=overwrite)
     else:
         write_image(mask, path, overwrite=overwrite)

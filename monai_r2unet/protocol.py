@@ -11,9 +11,9 @@ from typing import Any
 
 from monai_r2unet.errors import InputError
 
-__all__ = ["PROTOCOL", "Run", "event_line", "lines", "read_command", "run_of"]
+__all__ = ["PROTOCOL", "Answer", "Run", "event_line", "lines", "read_command", "run_of"]
 
-PROTOCOL = 1  # raised when a client must know of a change
+PROTOCOL = 2  # raised when a client must know of a change
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,11 @@ class Run:
     batch_size: int | None = None
     slices: list[int] | None = None
     overwrite: bool = False
+    cpu_fallback: bool = False
+    trust_bundle: bool = False
+
+
+Answer = tuple[str, dict[str, Any]]  # the event that ends a run, and what it carries
 
 
 FIELDS = {field.name: str(field.type) for field in dataclasses.fields(Run)}

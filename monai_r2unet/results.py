@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from monai_r2unet.io import written_whole
+from monai_r2unet.atomic import written_whole
 
-__all__ = ["format_measures", "format_summary", "versions", "write_json"]
+__all__ = ["format_extent", "format_measures", "format_summary", "versions", "write_json"]
 
 JACCARD_NOTE = "jaccard is the true Jaccard index; the paper's JSC columns hold its accuracy (docs/metrics.md)."
 
@@ -36,6 +36,11 @@ def write_json(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None
     """Write ``content`` whole or not at all: into a temporary file beside ``path``, which then takes its place."""
     with written_whole(Path(path), ".tmp") as temporary:
         temporary.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def format_extent(voxels: int | None, millilitres: float | None) -> str:
+    """How much was found, in columns: voxels and mL of a volume, pixels of a flat picture, which has no mL."""
+    return f"{voxels} pixels" if millilitres is None else f"{voxels} voxels\t{millilitres:.1f} mL"
 
 
 def format_measures(columns: Mapping[str, Mapping[str, float | None]]) -> str:

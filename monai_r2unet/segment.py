@@ -6,9 +6,13 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from monai_r2unet.errors import InputError
-from monai_r2unet.terminal import EXIT_DONE, EXIT_NOTHING_FOUND, EXIT_SOME_FAILED, ProgressBar, check_json_output
+from monai_r2unet.terminal import EXIT_DONE, EXIT_NOTHING_FOUND, EXIT_SOME_FAILED, ProgressBar
+
+if TYPE_CHECKING:
+    from monai_r2unet.segmenter import Segmenter
 
 __all__ = ["segment"]
 
@@ -25,23 +29,25 @@ def segment(options: argparse.Namespace) -> int:
 
 
 def _segment_image(options: argparse.Namespace) -> int:
-    from monai_r2unet.io import check_output, read_image, write_image
+    from monai_r2unet.io import check_output, check_place, read_image_with_notes, write_image
     from monai_r2unet.outputs import check_mask_output, write_mask
-    from monai_r2unet.results import versions, write_json
-    from monai_r2unet.segmenter import Segmenter
+    from monai_r2unet.reports import describe_result, describe_segmenter
+    from monai_r2unet.results import format_extent, versions, write_json
 
     check_mask_output(options.output, options.input, overwrite=options.overwrite)
     if options.probabilities:
         check_output(options.probabilities, overwrite=options.overwrite)
     if options.report:
-        check_json_output(options.report, options.overwrite)
+        check_place(options.report, overwrite=options.overwrite)
     _check_distinct(options.input, options.output, options.probabilities, options.report)
 
     started = time.perf_counter()
     # The image first: it fails more often than the bundle, and faster.
-    image = read_image(options.input, series=options.series)
+    image, notes = read_image_with_notes(options.input, series=options.series)
+    for sentence in notes:
+        print(f"warning: {sentence}", file=sys.stderr)
     read = time.perf_counter()
-    segmenter = Segmenter(options.bundle, options.device, options.weights, options.batch_size)
+    segmenter = _segmenter(options)
     loaded = time.perf_counter()
     with ProgressBar("Segmenting") as bar:
         result = segmenter.run(
@@ -63,32 +69,17 @@ def _segment_image(options: argparse.Namespace) -> int:
         series=options.series,
         overwrite=options.overwrite,
     )
-    seconds = {
-        "read": read - started,
-        "load": loaded - read,
-        **result.seconds,
-        "write": time.perf_counter() - segmented,
-    }
     if options.report:
+        around = {"read": read - started, "load": loaded - read, "write": time.perf_counter() - segmented}
         report = {
             "input": str(options.input),
             "output": str(options.output),
-            "bundle": segmenter.bundle.name,
-            "bundle_version": segmenter.bundle.metadata.get("version"),
-            "weights": str(options.weights or segmenter.bundle.weights),
-            "weights_sha256": segmenter.weights_sha256,
-            "device": str(segmenter.device),
-            "batch_size": segmenter.inferer.batch_size,
-            "size": list(image.GetSize()),
-            "spacing_mm": list(image.GetSpacing()),
-            "voxels": result.voxels,
-            "millilitres": result.millilitres,
-            "warnings": result.warnings,
-            "seconds": seconds,
+            **describe_segmenter(segmenter),
+            **describe_result(image, result, notes, around),
             "versions": versions(),
         }
         write_json(report, options.report)
-    print(f"{options.output}\t{result.voxels} voxels\t{result.millilitres:.1f} mL")
+    print(f"{options.output}\t{format_extent(result.voxels, result.millilitres)}")
     if result.voxels == 0:
         print(
             f"warning: nothing was found in {options.input}; the mask is empty. Is this the image the bundle "
@@ -101,14 +92,10 @@ def _segment_image(options: argparse.Namespace) -> int:
 
 def _segment_cohort(options: argparse.Namespace) -> int:
     from monai_r2unet.cohort import CaseResult, failures_everywhere, segment_cohort
-    from monai_r2unet.segmenter import Segmenter
+    from monai_r2unet.results import format_extent
 
-    for name in ("probabilities", "report", "series"):
-        if getattr(options, name):
-            raise InputError(f"--{name} is for one image, but {options.input} is a folder of cases; leave it out")
-
-    def load() -> Segmenter:
-        return Segmenter(options.bundle, options.device, options.weights, options.batch_size)
+    if options.series:
+        raise InputError(f"--series is for one image, but {options.input} is a folder of cases: leave it out")
 
     with ProgressBar("Segmenting") as bar:
 
@@ -120,19 +107,29 @@ def _segment_cohort(options: argparse.Namespace) -> int:
                 print(f"warning: {result.case}: {result.message}", file=sys.stderr)
             if result.status in ("done", "empty"):
                 place = Path(options.output) / result.output
-                print(f"{place}\t{result.voxels} voxels\t{result.millilitres:.1f} mL")
+                print(f"{place}\t{format_extent(result.voxels, result.millilitres)}")
 
         results = segment_cohort(
-            load,
+            lambda: _segmenter(options),
             options.input,
             options.output,
             ending=options.ending or ".nii.gz",
             overwrite=options.overwrite,
             allow_nonfinite=options.allow_nonfinite,
+            probabilities=options.probabilities,
+            report=options.report,
             on_case=tell,
         )
     failed = failures_everywhere(sum(result.status == "failed" for result in results))
     return EXIT_SOME_FAILED if failed else EXIT_DONE
+
+
+def _segmenter(options: argparse.Namespace) -> Segmenter:
+    from monai_r2unet.segmenter import Segmenter
+
+    return Segmenter(
+        options.bundle, options.device, options.weights, options.batch_size, trust_bundle=options.trust_bundle
+    )
 
 
 def _check_distinct(*paths: str | None) -> None:

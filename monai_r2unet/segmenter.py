@@ -31,6 +31,7 @@ from monai_r2unet.checks import (
 )
 from monai_r2unet.errors import InputError
 from monai_r2unet.image_kinds import as_kind_of, as_sitk
+from monai_r2unet.inference_config import blame
 from monai_r2unet.inferers import SliceBySliceInferer, fastest_type
 from monai_r2unet.io import from_metatensor, to_metatensor
 
@@ -59,8 +60,10 @@ class Segmentation:
         return int(np.count_nonzero(sitk.GetArrayViewFromImage(self.mask)))
 
     @property
-    def millilitres(self) -> float:
-        """Volume of the foreground in mL."""
+    def millilitres(self) -> float | None:
+        """Volume of the foreground in mL; ``None`` of a flat picture, which has no millimetres."""
+        if self.mask.GetDimension() != 3:
+            return None
         return self.voxels * float(np.prod(self.mask.GetSpacing())) / 1000.0
 
 
@@ -123,7 +126,7 @@ class Segmenter:
         config = self.bundle.inference(str(self.device))
         self.network: torch.nn.Module = config.part("network_def")
         own = weights is None
-        path = self.bundle.weights if weights is None else Path(weights)
+        self.weights = path = self.bundle.weights if weights is None else Path(weights)
         load_weights(self.network, path, self.bundle.weights_sha256 if own else None)
         self.weights_sha256 = sha256(path)
         self.network.to(self.device).eval()
@@ -132,6 +135,7 @@ class Segmenter:
             self.preprocessing = _without(config.part("preprocessing"), LoadImaged)
         self.inferer = config.part("inferer")
         if isinstance(self.inferer, SliceBySliceInferer):
+            self.network.to(memory_format=torch.channels_last)
             if batch_size is not None:
                 self.inferer.batch_size = batch_size
             self.inferer.cpu_fallback = cpu_fallback
@@ -203,14 +207,16 @@ class Segmenter:
         notes += [note for note in (implausible_values(image, image_format), tilted_slices(image)) if note]
 
         original = to_metatensor(image)
-        data = self.preprocessing({"image": original})
+        with blame(self.bundle.name, "preprocessing"):
+            data = self.preprocessing({"image": original})
         check_slices(tuple(data["image"].shape[1:]))
         prepared = time.perf_counter()
 
         pred = self._infer(data["image"][None], probabilities, on_progress)[0]
         inferred = time.perf_counter()
 
-        restored = self.postprocessing({"image": data["image"], "pred": pred})["pred"][0]
+        with blame(self.bundle.name, "postprocessing"):
+            restored = self.postprocessing({"image": data["image"], "pred": pred})["pred"][0]
         if not isinstance(restored, MetaTensor) or not np.allclose(restored.affine, original.affine, atol=1e-3):
             raise RuntimeError(f"the postprocessing of the bundle {self.bundle.name!r} does not undo its preprocessing")
         del pred, data, original  # as large as the results that are made now

@@ -19,6 +19,9 @@ UP = 2  # patient axis from feet to head
 def axial_axis(image: sitk.Image) -> int:
     """The axis of the stored image, 0 to 2, along which axial slices are stacked; found as MONAI's Orientation does.
 
+    Up to 45 degrees of obliquity it is the one nearest to the body's long axis. Beyond, the stored axis that lies
+    closest to any body axis takes that one first, so that the order of the axes in the file never matters.
+
     Args:
         image: 3D.
     """

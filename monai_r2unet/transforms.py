@@ -35,7 +35,9 @@ def in_plane_size(size: int, shape: tuple[int, int], spacing: tuple[float, float
     extent = [n * abs(s) for n, s in zip(shape, spacing, strict=True)]
     if not all(np.isfinite(extent)) or min(extent) <= 0:
         extent = [float(n) for n in shape]
-    return max(1, round(size * extent[0] / max(extent))), max(1, round(size * extent[1] / max(extent)))
+    # Halves, and what float32 can make of them, go up: the last bits of a spacing must not decide.
+    x, y = (max(1, int(size * side / max(extent) + 0.501)) for side in extent)
+    return x, y
 
 
 def fit_in_plane(slices: torch.Tensor, size: int, fitted: tuple[int, int], mode: str) -> torch.Tensor:
@@ -58,7 +60,7 @@ def fit_in_plane(slices: torch.Tensor, size: int, fitted: tuple[int, int], mode:
 
 
 class FitInPlaned(MapTransform):
-    """Fit the first two spatial axes of volumes (C, X, Y, Z) into ``size`` x ``size``; the slice axis stays as it is.
+    """Fit volumes (C, X, Y, Z) in their first two axes, or pictures (C, X, Y), into ``size`` x ``size``.
 
     The same fitting as that of :class:`~monai_r2unet.inferers.SliceBySliceInferer`, so that a network sees in training
     what it will see in use. Not invertible: for training and validation of slices, not for inference.
@@ -75,15 +77,16 @@ class FitInPlaned(MapTransform):
         self.mode = mode
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Replace each of ``keys`` by its fitted volume, float32, without meta data."""
+        """Replace each of ``keys`` by what was fitted, float32, without meta data."""
         fitted_data = dict(data)
         for key, mode in zip(self.keys, self.mode, strict=True):
             volume = data[key]
             spacing = tuple(float(s) for s in volume.pixdim[:2]) if isinstance(volume, MetaTensor) else (1.0, 1.0)
             plain = volume.as_tensor() if isinstance(volume, MetaTensor) else torch.as_tensor(volume)
-            slices = plain.float().permute(3, 0, 1, 2)
+            slices = plain.float()[None] if plain.ndim == 3 else plain.float().permute(3, 0, 1, 2)
             fitted = in_plane_size(self.size, (slices.shape[-2], slices.shape[-1]), (spacing[0], spacing[1]))
-            fitted_data[key] = fit_in_plane(slices, self.size, fitted, mode).permute(1, 2, 3, 0).contiguous()
+            slices = fit_in_plane(slices, self.size, fitted, mode)
+            fitted_data[key] = slices[0] if plain.ndim == 3 else slices.permute(1, 2, 3, 0).contiguous()
         return fitted_data
 
 

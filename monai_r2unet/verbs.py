@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from monai_r2unet.errors import InputError
-from monai_r2unet.terminal import EXIT_DONE, EXIT_FAILED, ProgressBar, check_json_output
+from monai_r2unet.terminal import EXIT_DONE, EXIT_FAILED, ProgressBar
 
 __all__ = ["doctor", "evaluate", "list_bundles", "prepare", "worker"]
 
@@ -19,12 +20,12 @@ def evaluate(options: argparse.Namespace) -> int:
     """Measure a mask against its reference."""
     import SimpleITK as sitk
 
-    from monai_r2unet.io import read_image, same_grid
+    from monai_r2unet.io import check_place, read_image, same_grid
     from monai_r2unet.metrics import evaluate_case, summarize
     from monai_r2unet.results import format_summary, versions, write_json
 
     if options.json:
-        check_json_output(options.json, options.overwrite)
+        check_place(options.json, overwrite=options.overwrite)
     prediction, reference = read_image(options.prediction), read_image(options.reference)
     if not same_grid(prediction, reference):
         raise InputError(
@@ -46,20 +47,21 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def prepare(options: argparse.Namespace) -> int:
     """Bring a data set into the form the bundles read."""
-    from monai_r2unet.datasets import lung
+    from monai_r2unet.datasets import chase_db1, drive, lung, skin, stare
+    from monai_r2unet.datasets.datalist import SPLITS
 
+    preparations: dict[str, Callable[..., dict[str, Any]]] = {
+        "lung": lung.prepare,
+        "drive": drive.prepare,
+        "stare": stare.prepare,
+        "chase_db1": chase_db1.prepare,
+        "skin": skin.prepare,
+    }
+    # What is left are the options that only this data set has, under the names of the function's arguments.
+    own = {key: value for key, value in vars(options).items() if key not in ("verb", "dataset", "source", "dest")}
     with ProgressBar("Preparing") as bar:
-        datalist = lung.prepare(
-            Path(options.source),
-            Path(options.dest),
-            layout=options.layout,
-            slices_per_case=options.slices_per_case,
-            rescale_intercept=options.rescale_intercept,
-            split=Path(options.split) if options.split else None,
-            seed=options.seed,
-            progress=bar.update,
-        )
-    counts = {split: len(datalist.get(split, [])) for split in ("training", "validation", "test")}
+        datalist = preparations[options.dataset](Path(options.source), Path(options.dest), **own, progress=bar.update)
+    counts = {split: len(datalist.get(split, [])) for split in SPLITS}
     print(f"{options.dest}\t" + "\t".join(f"{split} {count}" for split, count in counts.items()))
     return EXIT_DONE
 
@@ -74,7 +76,7 @@ def list_bundles(options: argparse.Namespace) -> int:
             "task": bundle.metadata.get("task", ""),
             "version": bundle.metadata.get("version", ""),
             "trained_on": bundle.metadata.get("data_source", ""),
-            "licence": bundle.metadata.get("weights", {}).get("licence", ""),
+            "licence": bundle.weights_licence,
             "labels": [label["name"] for label in bundle.labels],
             "weights": bundle.weights_state(),
             "folder": str(bundle.root),
@@ -88,7 +90,8 @@ def list_bundles(options: argparse.Namespace) -> int:
         print(f"{row['name']} {row['version']}: {row['task']}")
         print(f"  labels      {', '.join(row['labels'])}")
         print(f"  trained on  {row['trained_on']}")
-        print(f"  weights     {row['weights']}; {row['licence']}")
+        hint = f": train the bundle before use, see {row['folder']}/docs/README.md" * (row["weights"] == "missing")
+        print(f"  weights     {row['weights']}{hint}; {row['licence']}")
     return EXIT_DONE
 
 

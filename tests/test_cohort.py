@@ -230,7 +230,7 @@ def test_folders_that_cannot_be_used_are_refused(segmenter: Segmenter, three: Pa
     out = tmp_path / "out"
     refused("is no folder", tmp_path / "none", out)
     refused("folder of the images", three, three)
-    refused("masks cannot end with '.png'", three, out, ending=".png")
+    refused("masks cannot end with '.bmp'", three, out, ending=".bmp")
     refused("is a file", three, three / "a.nrrd")
     refused("cannot be made", three, three / "a.nrrd" / "out")
     (tmp_path / "nothing").mkdir()

@@ -166,7 +166,7 @@ def test_what_cannot_be_written_is_refused_and_nothing_is_left(bundle: Bundle, t
     with pytest.raises(InputError, match="among the slices of its series"):
         check_mask_output(folder / "seg.dcm", folder, overwrite=False)
     with pytest.raises(InputError, match=r"unknown ending, expected one of \.seg\.nrrd"):
-        check_mask_output(tmp_path / "seg.png", folder, overwrite=False)
+        check_mask_output(tmp_path / "seg.bmp", folder, overwrite=False)
     shifted = sitk.Image(mask)
     shifted.SetOrigin((-10, 20, 32.5))
     for wrong in (mask[:, :, :4], shifted, mask[:5]):

@@ -306,7 +306,9 @@ def expected_of(data: list[dict[str, torch.Tensor]], with_fov: bool = False) -> 
         valid = item["fov"] if with_fov else None
         case = evaluate_case("", item["image"] >= 0.5, item["label"], probabilities=item["image"], valid=valid)
         cases.append(case)
-    return {f"val_{name}": summarize(cases)["pooled"][name] for name in MEASURES}
+    histogram = sum((case.roc for case in cases if isinstance(case.roc, RocHistogram)), RocHistogram())
+    measures = {name: summarize(cases)["pooled"][name] for name in MEASURES}
+    return {f"val_{name}": value for name, value in measures.items()} | {"val_best_threshold": histogram.best_threshold}
 
 
 def evaluator_of(data: list[dict[str, torch.Tensor]], metric: SegmentationMetrics, **options: Any) -> Any:

@@ -31,29 +31,29 @@ NOISY = """
 import os, sys, time, warnings
 from pathlib import Path
 print("@@ before main", file=sys.stderr)
-from monai_r2unet import bundle, worker
+from monai_r2unet import bundle, jobs, worker
 bundle._bundles_folder = lambda: Path(sys.argv[1])
-read_image, write_mask = worker.read_image, worker.write_mask
+read_image, write_mask = jobs.read_image_with_notes, jobs.write_mask
 def read(path):
     print('@@{"event": "done", "job": "printed"}', flush=True)
     os.system('echo "@@ from the shell"')
     faults = {"memory": MemoryError(), "boom": RuntimeError("boom\\nat 0x1")}
     if Path(path).stem in faults:
         raise faults[Path(path).stem]
-    if Path(path).stem == "odd":
-        warnings.warn("this is odd")
-        warnings.warn("not for users", DeprecationWarning)
-    return read_image(path)
+    if Path(path).stem == "slow":
+        time.sleep(3)
+    image, notes = read_image(path)
+    return image, ["this is odd"] * (Path(path).stem == "odd") + notes
 def write(mask, path, **options):
     if "slow" in path.name:
         path.write_text("half of it")
         print("WRITING", path, file=sys.stderr, flush=True)
-        time.sleep(60)
+        time.sleep(4)
     if "full" in path.name:
         path.write_text("half of it")
         raise OSError(28, "No space left on device")
     write_mask(mask, path, **options)
-worker.read_image, worker.write_mask = read, write
+jobs.read_image_with_notes, jobs.write_mask = read, write
 worker.main()
 """
 
@@ -73,6 +73,7 @@ class Client:
         self.events: queue.Queue[dict[str, Any] | None] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
         self.ready = self.next()
+        self.devices: list[dict[str, Any]] = []
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -92,6 +93,9 @@ class Client:
     def next(self) -> dict[str, Any]:
         event = self.events.get(timeout=90)
         assert event is not None, "the worker has left"
+        if event["event"] == "devices":  # whenever its imports are done
+            self.devices = event["devices"]
+            return self.next()
         return event
 
     def until(self, *kinds: str) -> list[dict[str, Any]]:
@@ -151,8 +155,7 @@ def values(image: sitk.Image) -> np.ndarray:
 def test_it_says_what_it_can_do(client: Client) -> None:
     assert client.ready["event"] == "ready"
     assert client.ready["version"] == __version__
-    assert client.ready["protocol"] == 1
-    assert client.ready["devices"][-1] == {"id": "cpu", "name": "CPU"}
+    assert client.ready["protocol"] == 2
     (lung,) = client.ready["bundles"]
     assert (lung["name"], lung["weights"], lung["licence"]) == ("lung", "present", "none")
     assert [label["name"] for label in lung["labels"]] == ["lung"]
@@ -167,6 +170,10 @@ def test_a_run_tells_its_progress_and_writes_the_mask(
     output = tmp_path / f"mask{ending}"
     *before, done = client.run(job=ending, input=ct, output=str(output))
     progress = [event for event in before if event["event"] == "progress"]
+    assert client.devices[-1] == {"id": "cpu", "name": "CPU"}
+    for device in client.devices[:-1]:
+        assert device["id"].startswith("cuda:")
+        assert 0 < device["free_bytes"] <= device["total_bytes"]
     assert progress == [{"event": "progress", "job": ending, "done": z, "total": 4} for z in range(1, 5)]
     assert {key: done[key] for key in ("event", "job", "output", "voxels", "warnings")} == {
         "event": "done",
@@ -239,6 +246,7 @@ def test_cancelling_ends_all_that_was_asked_for_before_and_leaves_nothing(
     client.send("run", job=3, bundle="lung", device="cpu", input=ct, output=str(out / "c.nrrd"))
     events = client.until("cancelled")
     assert len(events) <= 5, "more slices than what was under way and in the pipe"
+    assert events[-1]["job"] == 1
     assert [event["job"] for event in client.until("cancelled")] == [2]
     assert {event["job"] for event in client.until("done")} == {3}
     assert {path.name for path in out.iterdir()} == {"a.nrrd", "c.nrrd"}
@@ -246,6 +254,54 @@ def test_cancelling_ends_all_that_was_asked_for_before_and_leaves_nothing(
     np.testing.assert_array_equal(values(sitk.ReadImage(str(out / "c.nrrd"))), expected)
     client.send("cancel")  # with nothing to cancel: no event, no harm
     assert client.run(input=ct, output=str(out / "d.nrrd"))[-1]["event"] == "done"
+
+
+@pytest.mark.parametrize("step", ["reading", "writing"])
+def test_what_cannot_be_interrupted_is_left_to_itself(client: Client, ct: str, tmp_path: Path, step: str) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    source, output = ct, out / "slow.nrrd"
+    if step == "reading":
+        source, output = str(tmp_path / "slow.nrrd"), out / "mask.nrrd"
+        Path(source).write_bytes(Path(ct).read_bytes())
+    output.write_text("old")
+    client.send("run", job=1, bundle="lung", device="cpu", input=source, output=str(output), overwrite=True)
+    if step == "writing":
+        while len(list(out.iterdir())) < 2:
+            time.sleep(0.01)
+    else:
+        time.sleep(0.5)
+    client.send("cancel")
+    cancelled = time.perf_counter()
+    assert client.until("cancelled", "done")[-1] == {"event": "cancelled", "job": 1}
+    assert time.perf_counter() - cancelled < 1
+    assert [path.name for path in out.iterdir()] == [output.name]
+    done = client.run(job=2, input=ct, output=str(out / "next.nrrd"))
+    assert {event["job"] for event in done} == {2}
+    assert done[-1]["event"] == "done"
+    assert output.read_text() == "old"
+    assert sorted(path.name for path in out.iterdir()) == sorted([output.name, "next.nrrd"])
+
+
+def test_cancelling_at_any_moment_leaves_all_or_nothing(
+    client: Client, ct: str, expected: np.ndarray, tmp_path: Path
+) -> None:
+    weights = write_random_weights(tmp_path / "own.pt", seed=1)
+    seen = set()
+    for moment in range(24):
+        output = tmp_path / f"{moment}.nii.gz"
+        more = {"weights": str(weights)} if moment % 2 else {}  # so that it has to load
+        client.send("run", job=moment, bundle="lung", device="cpu", input=ct, output=str(output), **more)
+        time.sleep(0.012 * moment)
+        client.send("cancel")
+        *others, end = client.until("done", "cancelled")
+        assert {event["job"] for event in [*others, end]} == {moment}
+        assert output.exists() == (end["event"] == "done")
+        seen.add(end["event"])
+    assert "cancelled" in seen
+    assert client.run(input=ct, output=str(tmp_path / "last.nrrd"))[-1]["event"] == "done"
+    np.testing.assert_array_equal(values(sitk.ReadImage(str(tmp_path / "last.nrrd"))), expected)
+    assert not list(tmp_path.glob(".*"))
 
 
 # ---- what goes wrong -------------------------------------------------------------------------------------------------
@@ -274,7 +330,7 @@ def test_errors_are_sentences_and_nothing_is_written(client: Client, ct: str, tm
         ({"input": str(tmp_path / "none.nrrd"), "output": mask}, "input", "there is no file or folder"),
         ({"input": ct, "output": ct, "overwrite": True}, "input", "input and output at once"),
         ({"input": ct, "output": str(out / "there.nrrd")}, "input", "exists already"),
-        ({"input": ct, "output": str(out / "mask.png")}, "input", "unknown ending"),
+        ({"input": ct, "output": str(out / "mask.bmp")}, "input", "unknown ending"),
         ({"input": ct, "output": mask, "bundle": "liver"}, "input", "unknown bundle 'liver'"),
         ({"input": ct, "output": mask, "device": "banana"}, "input", "device 'banana' cannot be used"),
         ({"input": ct, "output": mask, "weights": ct}, "input", "is not a file of tensors"),
@@ -304,6 +360,45 @@ def test_warnings_are_told_when_they_arise_and_at_the_end(client: Client, tmp_pa
 
 
 # ---- how it leaves ---------------------------------------------------------------------------------------------------
+
+
+def test_the_greeting_does_not_wait_for_slow_imports() -> None:
+    script = "import monai_r2unet.worker, sys; print({'torch', 'monai', 'SimpleITK'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment(), check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_a_run_is_cancelled_and_the_worker_leaves_while_it_still_imports(ct: str, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "monai_r2unet.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment(),
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    run = {"cmd": "run", "job": 1, "bundle": "lung", "input": ct, "output": str(tmp_path / "mask.nrrd")}
+    process.stdin.write(json.dumps(run) + '\n{"cmd": "cancel"}\n')
+    process.stdin.flush()
+    events = [json.loads(process.stdout.readline()[2:]) for _ in range(2)]
+    assert [event["event"] for event in events] == ["ready", "cancelled"]  # and not yet the devices
+    process.stdin.close()
+    closed = time.perf_counter()
+    assert process.wait(timeout=10) == 0
+    assert time.perf_counter() - closed < 3
+    assert "devices" not in process.stdout.read()
+    process.stdout.close()
+    assert not list(tmp_path.glob("*mask*"))
+
+
+def test_a_bundle_that_is_not_shipped_runs_when_it_is_trusted(client: Client, ct: str, tmp_path: Path) -> None:
+    bundle = str(copy_bundle(tmp_path) / "lung")
+    output = str(tmp_path / "mask.nrrd")
+    error = client.run(input=ct, output=output, bundle=bundle)[-1]
+    assert (error["event"], error["code"]) == ("error", "input")
+    assert "can execute any code" in error["message"]
+    assert client.run(input=ct, output=output, bundle=bundle, trust_bundle=True, cpu_fallback=True)[-1]["voxels"] > 0
 
 
 def test_as_a_module_with_own_weights_it_quits_when_told(ct: str, long: str, tmp_path: Path) -> None:
@@ -380,6 +475,8 @@ def test_commands_are_checked() -> None:
         "bundle": None,
         "slices": 4,
         "overwrite": 1,
+        "cpu_fallback": "yes",
+        "trust_bundle": 1,
         "batch_size": 0,
         "weights": False,
         "colour": "red",

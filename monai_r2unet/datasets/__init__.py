@@ -1,6 +1,7 @@
 """Public data sets as the bundles read them: a folder with images, labels and a ``datalist.json``."""
 
 from monai_r2unet.datasets.datalist import load_datalist
+from monai_r2unet.datasets.patch_dataset import PatchDataset, PictureDataset
 from monai_r2unet.datasets.slice_dataset import SliceDataset
 
-__all__ = ["SliceDataset", "load_datalist"]
+__all__ = ["PatchDataset", "PictureDataset", "SliceDataset", "load_datalist"]

@@ -18,7 +18,7 @@ __all__ = ["FILE_NAME", "SPLITS", "check_form", "first_three", "load_datalist", 
 FILE_NAME = "datalist.json"
 SPLITS = ("training", "validation", "test")
 _REQUIRED = ("image", "label")
-_PATHS = ("image", "label", "fov")
+_PATHS = ("image", "label", "label_2", "fov")
 _FORM = (
     '{"training": [{"image": "images/a.nii.gz", "label": "labels/a.nii.gz"}], "validation": [...], "test": [...]} '
     "with paths relative to the folder"
@@ -40,7 +40,8 @@ def load_datalist(dataset_dir: str | Path, split: str | None = None) -> list[Ent
 
     Returns:
         The entries of ``split``, each ``{"image": path, "label": path}`` plus whatever else the entry holds (``"fov"``
-        is a path as well). Without ``split`` a dictionary of those of the three sets that are there and not empty.
+        and ``"label_2"`` are paths as well). Without ``split`` a dictionary of those of the three sets that are there
+        and not empty.
 
     Raises:
         InputError: if the folder, its ``datalist.json`` or the wanted set is missing or malformed, or if a file that it
@@ -63,7 +64,7 @@ def read_datalist(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise InputError(
             f"the data folder {folder} does not exist; name the folder that holds {FILE_NAME} (--dataset_dir), or make "
-            f"one from a public data set with: monai-r2unet prepare lung SOURCE {folder}"
+            f"one from a public data set with: monai-r2unet prepare BUNDLE SOURCE {folder}"
         )
     if not path.is_file():
         raise InputError(

@@ -1,0 +1,80 @@
+"""Seconds and memory of whole processes, from a CT on disk to a mask on disk: `monai-r2unet segment`, and lungmask.
+
+lungmask has its own environment, with the same torch, because our constraints are not for it to meet:
+
+    python -m venv lungmask_env
+    lungmask_env/bin/pip install torch==<the version here> numpy scipy SimpleITK pydicom scikit-image fill_voids \\
+        more-itertools tqdm
+    lungmask_env/bin/pip install --no-deps lungmask
+    export LUNGMASK_PYTHON=lungmask_env/bin/python
+
+Without LUNGMASK_PYTHON only ours is measured. What stands in for lungmask's trained weights, and why, is told in
+`lungmask_process.py`. It runs on the CPU with as many threads as ours, on the same DICOM series.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import measure
+import volumes
+
+from monai_r2unet.io import read_image
+
+LUNGMASK_PROCESS = Path(__file__).with_name("lungmask_process.py")
+# Asked of lungmask's interpreter, whose packages are not ours.
+ASK_VERSIONS = """
+import json
+from importlib.metadata import version
+names = ("lungmask", "torch", "numpy", "scipy", "scikit-image", "fill-voids", "SimpleITK")
+print(json.dumps({name: version(name) for name in names}))
+"""
+
+
+def measure_speed(*, tiny: bool) -> dict[str, Any]:
+    """Interleaved rounds of whole processes, after a first one of ours that is not kept."""
+    rounds, stacked = (1, 3) if tiny else (3, 300)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        ct, mask = volumes.series(folder, tiny=tiny)
+        image = read_image(ct)
+        longer = volumes.stack(image, stacked, folder / "stacked.nii.gz")
+
+        def ours(source: Path) -> Callable[[], dict[str, Any]]:
+            return lambda: measure.segment(source, folder / "mask.nii.gz", folder / "report.json")
+
+        candidates = {"ours": ours(ct), "ours_stacked": ours(longer)}
+        result: dict[str, Any] = {
+            "sizes": {"ours": list(image.GetSize()), "ours_stacked": [*image.GetSize()[:2], stacked]},
+            "formats": {"ours": "NIfTI" if tiny else "DICOM series", "ours_stacked": "NIfTI, compressed"},
+            "rounds": rounds,
+        }
+        if "LUNGMASK_PYTHON" in os.environ:
+            python = os.environ["LUNGMASK_PYTHON"]
+            told = subprocess.run([python, "-c", ASK_VERSIONS], capture_output=True, text=True, check=True)
+            result["lungmask_versions"] = json.loads(told.stdout)
+            # Also warms up: the libraries and the series are read from disk.
+            subprocess.run([python, LUNGMASK_PROCESS, "prepare", ct, mask, folder], check=True)
+            candidates["lungmask"] = lambda: lungmask(python, ct, folder)
+        if not tiny:
+            candidates["ours"]()
+        result["runs"] = {name: [] for name in candidates}
+        names = list(candidates)
+        for turn in range(rounds):
+            for name in names[turn % len(names) :] + names[: turn % len(names)]:
+                result["runs"][name].append(candidates[name]())
+    return result
+
+
+def lungmask(python: str, ct: Path, folder: Path) -> dict[str, Any]:
+    """Run lungmask as a process; as `measure.segment`."""
+    measured: dict[str, Any] = measure.run_process(
+        [python, LUNGMASK_PROCESS, "run", ct, folder / "lungmask.nii.gz", folder]
+    )
+    return {**measured, "stages": json.loads((folder / "stages.json").read_text())}

@@ -1,0 +1,63 @@
+"""Measure speed and memory, all or some parts, on a quiet machine.
+
+    python benchmarks/speed.py [cpu] [training] [memory] [end_to_end] [gpu]
+
+Writes `benchmarks/results/speed_<part>.json`, and the tables of README.md and docs/speed.md from them. What it needs:
+
+- MONAI_R2UNET_DATA, the folder with the public data, for memory and end_to_end;
+- LUNGMASK_PYTHON, the Python of an environment with lungmask (`end_to_end.py` tells how to make one), for the
+  comparison with it in cpu and end_to_end;
+- a CUDA device for gpu; where there is none, it says so and goes on.
+
+`--tiny` shows in a minute that everything runs; its figures mean nothing, so they go to another folder (`--results`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from pathlib import Path
+
+import measure
+import torch
+
+from monai_r2unet.bundle import find_bundle
+from monai_r2unet.results import write_json
+
+RESULTS = Path(__file__).parent / "results"
+PARTS = ("cpu", "training", "memory", "end_to_end", "gpu")
+
+
+def main() -> None:
+    """Measure the parts that were asked for, each into a file of its own."""
+    parser = argparse.ArgumentParser(description="Measure speed and memory.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all where none is named")
+    parser.add_argument("--tiny", action="store_true", help="a trial run on tiny images")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
+    options = parser.parse_args()
+    unknown = [part for part in options.parts if part not in PARTS]
+    if unknown:
+        parser.error(f"no part is called {unknown[0]}; there are {', '.join(PARTS)}")
+    if options.tiny and options.results.resolve() == RESULTS.resolve():
+        parser.error("--tiny measures nothing worth keeping; name another folder with --results")
+    options.results.mkdir(exist_ok=True)
+    for part in options.parts or PARTS:
+        if part == "gpu" and not torch.cuda.is_available():
+            print("gpu: not measured, there is no CUDA device here")
+            continue
+        print(f"{part}: measuring", flush=True)
+        result = {
+            "command": f"python benchmarks/speed.py {part}",
+            "weights_sha256": find_bundle("lung").weights_sha256,
+            **measure.machine(),
+            **importlib.import_module(part).measure_speed(tiny=options.tiny),
+        }
+        path = options.results / f"speed_{part}.json"
+        write_json(result, path)
+        print(f"{part}: written to {path}", flush=True)
+    if not options.tiny:
+        importlib.import_module("tables").main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""Photographs kept on the device, whole or cut into random patches a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.utils import convert_to_tensor
+from torch import distributed
+from torch.utils.data import Dataset, IterableDataset
+from tqdm import tqdm
+
+from monai_r2unet.augmentation import RandomGeometry
+from monai_r2unet.errors import InputError
+
+__all__ = ["PatchDataset", "PictureDataset"]
+
+Picture = dict[str, Any]
+
+
+class PictureDataset(Dataset):  # type: ignore[type-arg]
+    """Whole photographs, loaded and prepared once and kept in memory.
+
+    Args:
+        data: entries of a data list, ``{"image": path, "label": path}``, with or without ``"fov"``.
+        transform: loads and prepares one entry: image (C, X, Y), label and field of view (1, X, Y).
+        channels: of an image; others are refused.
+        progress: show a bar on standard error while loading.
+
+    Raises:
+        InputError: if an image has another number of channels, or its label or field of view another size.
+
+    Items are ``{"image": (C, X, Y), "label": (1, X, Y), "fov": (1, X, Y), "case": name of the image file}``, float32
+    tensors. Without a field of view of its own the whole photograph counts.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        transform: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+        channels: int = 3,
+        progress: bool = True,
+    ) -> None:
+        self.data = data
+        self.channels = channels
+        bar = tqdm(data, desc="Loading photographs", disable=None if progress else True, leave=False)
+        self.pictures = [self._checked(entry, transform(entry)) for entry in bar]
+
+    def _checked(self, entry: Mapping[str, Any], prepared: Mapping[str, Any]) -> Picture:
+        picture = {
+            key: convert_to_tensor(prepared[key]).float() for key in ("image", "label", "fov") if key in prepared
+        }
+        if len(picture["image"]) != self.channels:
+            raise InputError(
+                f"image {entry['image']} has {len(picture['image'])} values a pixel, expected {self.channels}: "
+                "convert it to RGB"
+            )
+        size = tuple(picture["image"].shape[1:])
+        for key, value in picture.items():
+            if tuple(value.shape[1:]) != size:
+                raise InputError(
+                    f"image {entry['image']} has {size[0]} x {size[1]} pixels but its {key} {entry[key]} has "
+                    f"{' x '.join(map(str, value.shape[1:]))}; both must be of the same size"
+                )
+        picture.setdefault("fov", torch.ones_like(picture["label"]))
+        return {**picture, "case": Path(str(entry["image"])).name}
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, item: int) -> Picture:
+        return dict(self.pictures[item])
+
+
+class PatchDataset(IterableDataset):  # type: ignore[type-arg]
+    """Random square patches of photographs that lie on the device, cut and changed there, a batch at a time.
+
+    A patch may come from anywhere in a photograph, outside its field of view too. Photographs are drawn in turn, each
+    equally often. Where a photograph is not larger than a patch, the patch is the whole photograph, so that the same
+    class serves to train on whole images. In distributed training the processes share the patches of an epoch.
+
+    Args:
+        data: entries of a data list, ``{"image": path, "label": path}``.
+        transform: loads and prepares one entry: image (C, X, Y), label (1, X, Y), foreground > 0.
+        patch_size: side of the patches in pixels.
+        patches: in an epoch; None for as many as there are photographs.
+        batch_size: patches in a batch of one process; a last batch that would be smaller is left out.
+        device: where the photographs lie and the patches appear.
+        geometry: how patches are turned, mirrored, scaled and shifted; None for not at all.
+        intensity: changes the values of a batch of images (N, C, X, Y); None for not at all. Called with the batch and
+            the random generator.
+        fixed: draw the places of the patches only once: every epoch shows the same patches, in another order.
+        channels: of an image; others are refused.
+        progress: show a bar on standard error while loading.
+
+    Raises:
+        InputError: as :class:`PictureDataset`, or if ``patch_size``, ``patches`` or ``batch_size`` is below 1.
+
+    Items are whole batches, ``{"image": (N, C, S, S), "label": (N, 1, S, S)}``, float32, on the device: give them to a
+    DataLoader with ``batch_size=None``.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        transform: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+        patch_size: int,
+        patches: int | None,
+        batch_size: int,
+        device: torch.device | str = "cpu",
+        geometry: RandomGeometry | None = None,
+        intensity: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None,
+        fixed: bool = False,
+        channels: int = 3,
+        progress: bool = True,
+    ) -> None:
+        pictures = PictureDataset(data, transform, channels, progress).pictures
+        self.data = data
+        self.patch_size = patch_size
+        self.patches = len(pictures) if patches is None else patches
+        self.batch_size = batch_size
+        for name, value in (("patch_size", patch_size), ("patches", self.patches), ("batch_size", batch_size)):
+            if value < 1:
+                raise InputError(f"{name} is {value}, expected 1 or more")
+        self.device = torch.device(device)
+        self.geometry = geometry
+        self.intensity = intensity
+        # One row a pixel, image channels and label, so that a patch is one look-up. Half precision is finer than the
+        # photographs' 8 bits.
+        rows = [torch.cat([p["image"], (p["label"] > 0).float()]).flatten(1).T.half() for p in pictures]
+        self._pixels = torch.cat(rows).to(self.device)
+        counts = torch.tensor([len(row) for row in rows])
+        self._starts = (counts.cumsum(0) - counts).to(self.device)
+        self._sizes = torch.tensor([p["image"].shape[1:] for p in pictures], device=self.device)
+        # Drawn from a seed of its own, so that the patches are the same in every process and after a resumption.
+        generator = torch.Generator(self.device).manual_seed(0)
+        self._fixed = self._places(self.patches, generator) if fixed else None
+
+    def __len__(self) -> int:
+        """Batches an epoch, of this process."""
+        return max(1, self.patches // _rank_and_processes()[1] // self.batch_size)
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        # From the global generator, as PyTorch's own samplers do, so that the seed of the training decides. All
+        # processes draw the same number: they agree on the order of the epoch, and each takes its own part.
+        seed = int(torch.randint(2**62, ()).item())
+        generator = torch.Generator(self.device).manual_seed(seed)
+        which, corners = self._fixed or self._places(self.patches, generator)
+        order = torch.randperm(self.patches, generator=generator, device=self.device)
+        rank, processes = _rank_and_processes()
+        generator.manual_seed(seed + 1 + rank)
+        mine = order[rank::processes]
+        for batch in mine.split(self.batch_size)[: len(self)]:
+            yield self.cut(which[batch], corners[batch], generator)
+
+    def _places(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Photographs (N) and near corners (N, 2) of ``count`` random patches; pixels, whole numbers."""
+        which = torch.arange(count, device=self.device) % len(self._sizes)
+        room = self._sizes[which] - self.patch_size
+        draw = torch.rand(count, 2, generator=generator, device=self.device)
+        corners = torch.where(room > 0, (draw * (room + 1)).long().minimum(room), 0)
+        return which, corners
+
+    def cut(self, which: torch.Tensor, corners: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """Cut a batch of patches.
+
+        Args:
+            which: indices of the photographs, (N,).
+            corners: pixel of each patch nearest to the origin of its photograph, (N, 2); what lies outside of the
+                photograph is 0 in image and label.
+            generator: of the random changes, on the device.
+        """
+        size, count = self.patch_size, len(which)
+        axis = torch.arange(size, device=self.device) - (size - 1) / 2
+        grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1).expand(count, size, size, 2)
+        if self.geometry is not None:
+            grid = self.geometry(grid, generator)
+        points = grid + (corners + (size - 1) / 2)[:, None, None]
+        values = self._interpolate(which, points).permute(0, 3, 1, 2)
+        image, label = values[:, :-1], (values[:, -1:] >= 0.5).float()
+        if self.intensity is not None:
+            image = self.intensity(image, generator)
+        return {"image": image, "label": label}
+
+    def _interpolate(self, which: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        """Values (N, S, S, C + 1) of the photographs at points (N, S, S, 2), bilinearly; 0 outside."""
+        low = points.floor()
+        share = points - low
+        sizes, starts = self._sizes[which][:, None, None], self._starts[which][:, None, None]
+        total = torch.zeros((), device=self.device)
+        for step_x in (0, 1):
+            for step_y in (0, 1):
+                step = torch.tensor([step_x, step_y], device=self.device)
+                corner = low.long() + step
+                weight = torch.where(step == 1, share, 1 - share).prod(-1)
+                weight = weight * ((corner >= 0) & (corner < sizes)).all(-1)
+                corner = corner.clamp(min=0).minimum(sizes - 1)
+                rows = starts + corner[..., 0] * sizes[..., 1] + corner[..., 1]
+                total = total + weight[..., None] * self._pixels[rows].float()
+        return total
+
+
+def _rank_and_processes() -> tuple[int, int]:
+    """This process and how many there are; Ignite says the same, but takes a second to import."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1

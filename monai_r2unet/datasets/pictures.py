@@ -1,0 +1,223 @@
+"""Data sets of photographs: from the files as downloaded to the folder that the bundles read."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from monai_r2unet.atomic import written_whole
+from monai_r2unet.datasets.datalist import FILE_NAME, SPLITS, first_three, read_datalist, write_datalist
+from monai_r2unet.datasets.fov import field_of_view
+from monai_r2unet.datasets.layout import find_files
+from monai_r2unet.errors import InputError
+from monai_r2unet.io import read_image, write_png
+
+__all__ = ["Picture", "PictureSet", "check_complete", "find_named", "foreground", "hold_out_last", "write_pictures"]
+
+COPIED = (".png", ".jpg", ".jpeg")  # small, and read everywhere
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PictureSet:
+    """A data set of photographs.
+
+    Attributes:
+        name: of the bundle that reads it.
+        description: what the images are.
+        licence: under which terms they come.
+        reference: what to cite.
+        count: the number of its images.
+        form: its files, in one line, for messages.
+        fov: whether it has fields of view, given or made.
+    """
+
+    name: str
+    description: str
+    licence: str
+    reference: str
+    count: int
+    form: str
+    fov: bool = True
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One photograph with its masks.
+
+    Attributes:
+        name: of the files to be written, without ending.
+        split: ``"training"``, ``"validation"`` or ``"test"``.
+        image: the photograph.
+        label: mask of the first observer.
+        label_2: mask of the second observer, where there is one.
+        fov: mask of the field of view; None where it is to be made.
+        patient: where it is not the name.
+    """
+
+    name: str
+    split: str
+    image: Path
+    label: Path
+    label_2: Path | None = None
+    fov: Path | None = None
+    patient: str | None = None
+
+
+def find_named(folders: Iterable[Path], pattern: str) -> dict[str, Path]:
+    """Find the files at any depth whose names match ``pattern``, by what its first group matches.
+
+    Raises:
+        InputError: if two files have one name.
+    """
+    matches = re.compile(pattern).fullmatch
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for path in sorted(find_files(folder, "")):
+            match = matches(path.name)
+            if match is None:
+                continue
+            if match[1] in found:
+                raise InputError(f"{found[match[1]]} and {path} are the same file twice; take one of them out")
+            found[match[1]] = path
+    return found
+
+
+def check_complete(dataset: PictureSet, images: Sequence[str], labels: Sequence[str], source: Path) -> None:
+    """Raise unless every image has its mask; warn if some of the data set is missing."""
+    if not images:
+        raise InputError(f"{source} holds no images of {dataset.name}; expected {dataset.form}")
+    missing = sorted(set(images) - set(labels))
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {len(images)} images in {source} have no mask: {first_three(missing)}; expected "
+            f"{dataset.form}"
+        )
+    if len(images) < dataset.count:
+        _logger.warning("%s holds %d of the %d images of %s", source, len(images), dataset.count, dataset.name)
+
+
+def hold_out_last(names: Iterable[str], count: int = 2) -> dict[str, str]:
+    """Divide ``names``, in order, into training and, the last ``count`` of them, validation; never all of them."""
+    ordered = sorted(names)
+    start = max(len(ordered) - count, min(1, len(ordered)))
+    return {name: "training" if index < start else "validation" for index, name in enumerate(ordered)}
+
+
+def foreground(mask: sitk.Image, where: object) -> sitk.Image:
+    """Bring a mask to the values 0 and 255, whatever it was stored with.
+
+    Of two values the larger is foreground, as in 0/1 and 0/255. Of more, as smoothed edges and JPEG give, those above
+    half of what the type can hold.
+
+    Args:
+        mask: 2D; of colours the mean counts.
+        where: it comes from, for messages.
+
+    Raises:
+        InputError: more than two values, and none above half: these may be several labels.
+    """
+    values = sitk.GetArrayFromImage(mask)
+    full = np.iinfo(values.dtype).max if values.dtype.kind in "iu" else 1
+    if values.ndim == 3:
+        values = values.mean(axis=-1)
+    levels = np.unique(values)
+    if len(levels) > 2 and levels[-1] <= full / 2:
+        raise InputError(
+            f"the mask {where} has {len(levels)} values from {levels[0]:g} to {levels[-1]:g}, expected two, as 0 "
+            "and 1, or black to white: it may hold several labels; save the one that is meant"
+        )
+    threshold = full / 2 if len(levels) > 2 else levels[0] if len(levels) == 2 else 0
+    return sitk.GetImageFromArray(np.where(values > threshold, 255, 0).astype(np.uint8))
+
+
+def write_pictures(
+    dataset: PictureSet,
+    pictures: Sequence[Picture],
+    dest: Path,
+    progress: Callable[[int, int], object] | None = None,
+) -> dict[str, Any]:
+    """Write photographs, masks and ``datalist.json``, in that order.
+
+    PNG and JPEG photographs are copied as they are, others become PNG, without loss. Masks are PNG, 0 and 255. Files
+    that exist are left as they are, so that an interrupted run can be repeated.
+
+    Args:
+        dataset: what they are.
+        pictures: what to write.
+        dest: the folder to write to; made if it does not exist.
+        progress: called as ``progress(done, total)`` after each photograph.
+
+    Returns:
+        The content of ``datalist.json``.
+
+    Raises:
+        InputError: ``dest`` holds something else, or a photograph is not RGB or does not have the size of its masks.
+    """
+    if dest.exists() and not dest.is_dir():
+        raise InputError(f"{dest} is a file; name a folder to write to")
+    if (dest / FILE_NAME).exists() and read_datalist(dest).get("name") != dataset.name:
+        raise InputError(f"{dest} holds the data list of another data set; choose another folder")
+    datalist: dict[str, Any] = {
+        "name": dataset.name,
+        "description": dataset.description,
+        "licence": dataset.licence,
+        "reference": dataset.reference,
+    }
+    entries: dict[str, list[dict[str, str]]] = {split: [] for split in SPLITS}
+    for done, picture in enumerate(pictures, start=1):
+        entries[picture.split].append(_write(picture, dest, with_fov=dataset.fov))
+        if progress is not None:
+            progress(done, len(pictures))
+    datalist |= {split: listed for split, listed in entries.items() if listed}
+    write_datalist(dest, datalist)
+    return datalist
+
+
+def _write(picture: Picture, dest: Path, *, with_fov: bool) -> dict[str, str]:
+    image = read_image(picture.image)
+    if image.GetDimension() != 2 or image.GetNumberOfComponentsPerPixel() != 3:
+        raise InputError(f"{picture.image} is not a photograph in RGB; give the original of the data set")
+    masks = {"label": foreground(read_image(picture.label), picture.label)}
+    if picture.label_2 is not None:
+        masks["label_2"] = foreground(read_image(picture.label_2), picture.label_2)
+    if picture.fov is not None:
+        masks["fov"] = foreground(read_image(picture.fov), picture.fov)
+    elif with_fov:
+        masks["fov"] = field_of_view(image)
+    for key, mask in masks.items():
+        if mask.GetSize() != image.GetSize():
+            raise InputError(
+                f"{picture.image} has {' x '.join(map(str, image.GetSize()))} pixels but its mask "
+                f"{getattr(picture, key)} has {' x '.join(map(str, mask.GetSize()))}; both must be of the same size"
+            )
+    ending = picture.image.suffix.lower() if picture.image.suffix.lower() in COPIED else ".png"
+    entry = {"image": f"images/{picture.name}{ending}"}
+    entry |= {key: f"{_folder(key)}/{picture.name}.png" for key in masks}
+    _write_missing(dest / entry["image"], image, picture.image)
+    for key, mask in masks.items():
+        _write_missing(dest / entry[key], mask)
+    return entry | ({"patient": picture.patient} if picture.patient else {})
+
+
+def _folder(key: str) -> str:
+    return {"label": "labels", "label_2": "labels_2"}.get(key, key)
+
+
+def _write_missing(path: Path, picture: sitk.Image, original: Path | None = None) -> None:
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if original is not None and original.suffix.lower() == path.suffix:
+        with written_whole(path, path.suffix) as temporary:
+            shutil.copyfile(original, temporary)
+    else:
+        write_png(picture, path)

@@ -1,0 +1,56 @@
+"""The command line module as Slicer runs it: a process that gets files and prints progress."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+SCRIPT = Path(__file__).resolve().parents[2] / "slicer_extension" / "R2UNetCLI" / "R2UNetCLI.py"
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, str(SCRIPT), *map(str, arguments)], capture_output=True, text=True)
+
+
+def test_it_gives_the_command_lines_mask_and_tells_its_progress(workbench, tmp_path):
+    import SimpleITK as sitk
+
+    image = workbench / "images" / "oblique.nrrd"
+    output = tmp_path / "out.nrrd"
+    output.write_text("made by Slicer")
+    done = run(image, output, "--bundle", "lung", "--device", "cpu", "--python", workbench / "worker")
+    assert done.returncode == 0, done.stderr
+    expected, got = sitk.ReadImage(str(image.with_suffix(".expected.nrrd"))), sitk.ReadImage(str(output))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(got), sitk.GetArrayFromImage(expected))
+    np.testing.assert_allclose(got.GetDirection(), expected.GetDirection(), atol=1e-6)
+    assert done.stdout.startswith("<filter-start>")
+    assert done.stdout.rstrip().endswith("</filter-end>")
+    shares = [float(share) for share in re.findall(r"<filter-progress>([\d.]+)</filter-progress>", done.stdout)]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+
+
+def test_its_errors_are_sentences(workbench, tmp_path):
+    image = workbench / "images" / "axial.nrrd"
+    done = run(image, tmp_path / "out.nrrd")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: no bundle was named; 'monai-r2unet list' shows those there are\n",
+    )
+    done = run(image, tmp_path / "out.nrrd", "--bundle", "heart", "--python", workbench / "worker")
+    assert done.returncode == 1
+    assert "unknown bundle 'heart'" in done.stderr
+    assert not list(tmp_path.iterdir())
+    bare = tmp_path / "python"
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
+    bare.chmod(0o755)
+    done = run(image, tmp_path / "out.nrrd", "--bundle", "lung", "--python", bare)
+    assert done.returncode == 1
+    assert "is monai-r2unet installed in this Python?" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert os.listdir(tmp_path) == ["python"]
