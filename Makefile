@@ -26,7 +26,7 @@ $(VENV)/.train: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(INSTALL) --editable '.[train,dicom,export,dev]'
+	$(INSTALL) --editable '.[train,dicom,export,openvino,dev]'
 	touch $@ $(VENV)/.train
 
 clean:

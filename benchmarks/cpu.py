@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from torch import nn
 
 from monai_r2unet.bundle import find_bundle
 from monai_r2unet.checkpoints import load_weights
+from monai_r2unet.engines import OpenVINONetwork
 from monai_r2unet.inferers import fastest_type, run_fast
 
 CPU = torch.device("cpu")
@@ -58,14 +62,20 @@ def measure_speed(*, tiny: bool) -> dict[str, Any]:
 
     candidates = {"ours": slice_by_slice(ours, images)}
     candidates |= {name: slice_by_slice(network.eval(), images) for name, network in plain.items()}
+    openvino: dict[str, Any] | None = None
+    if importlib.util.find_spec("openvino") is not None:
+        started = time.perf_counter()
+        engine = OpenVINONetwork(reference)
+        engine(images[:1])
+        openvino = {"version": version("openvino"), "seconds_until_first_slice": time.perf_counter() - started}
+        openvino |= agreement(reference, engine, images)
+        candidates["ours_openvino"] = slice_by_slice(engine, images)
     peak = {
         name: job
         for dtype in dict.fromkeys((torch.float32, fastest_type(CPU)))
         for name, job in measure.convolutions(CPU, dtype, shrink=8 if tiny else 1).items()
     }
     seconds = measure.interleaved(candidates | {name: job for name, (_, job) in peak.items()}, rounds)
-    with torch.inference_mode():
-        expected, got = (torch.sigmoid(network(images).float()) for network in (reference, ours))
     return {
         "image": [side, side],
         "slices": count,
@@ -75,11 +85,19 @@ def measure_speed(*, tiny: bool) -> dict[str, Any]:
         "parameters": {name: sum(p.numel() for p in network.parameters()) for name, network in plain.items()},
         "seconds": {name: seconds[name] for name in candidates},
         "peak": {name: {"gflop": gflop, "seconds": seconds[name]} for name, (gflop, _) in peak.items()},
-        "ours_against_reference": {
-            "largest_difference_of_probability": float((expected - got).abs().max()),
-            "pixels": expected.numel(),
-            "pixels_that_differ": int(((expected >= 0.5) != (got >= 0.5)).sum()),
-        },
+        "ours_against_reference": agreement(reference, ours, images),
+        "openvino": openvino,
+    }
+
+
+@torch.inference_mode()
+def agreement(reference: nn.Module, other: nn.Module, images: torch.Tensor) -> dict[str, Any]:
+    """How far two networks' probabilities and masks of the same images are apart."""
+    expected, got = (torch.sigmoid(network(images).float()) for network in (reference, other))
+    return {
+        "largest_difference_of_probability": float((expected - got).abs().max()),
+        "pixels": expected.numel(),
+        "pixels_that_differ": int(((expected >= 0.5) != (got >= 0.5)).sum()),
     }
 
 

@@ -131,7 +131,7 @@ class RandomIntensity:
         if self.shading:
             coarse = _uniform(count * 9, 1.0, generator).view(count, 1, 3, 3)
             field = functional.interpolate(coarse, images.shape[-2:], mode="bicubic", align_corners=True)
-            images = images + draw(self.shading) * field
+            images = images + draw(self.shading) * field.clamp(-1, 1)  # bicubic curves overshoot
         if self.noise:
             white = torch.randn(images.shape, generator=generator, device=images.device)
             images = images + draw(self.noise).abs() * white

@@ -77,7 +77,8 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str], expected_sha2
     path = Path(path)
     if not path.is_file():
         raise InputError(
-            f"weights not found: {path} does not exist; train the bundle (its docs/README.md says how) or restore the file"
+            f"weights not found: {path} does not exist; train the bundle (its docs/README.md says how) or restore the "
+            "file"
         )
     if expected_sha256 is not None:
         got = sha256(path)

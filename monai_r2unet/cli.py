@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_r2unet import verbs
-from monai_r2unet.errors import EXIT_BAD_INPUT, find_input_error
+from monai_r2unet.errors import EXIT_BAD_INPUT, InputError, known_error
 from monai_r2unet.segment import segment
 from monai_r2unet.terminal import EXIT_FAILED
 
@@ -41,9 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except Exception as error:
-        bad_input = find_input_error(error)
-        if bad_input is not None:
-            print(f"error: {bad_input}", file=sys.stderr)
+        known = known_error(error)
+        if isinstance(known, InputError):
+            print(f"error: {known}", file=sys.stderr)
             return EXIT_BAD_INPUT
         if isinstance(error, OSError | MemoryError):  # not the input's fault, and not ours
             print(f"error: {str(error) or 'not enough memory: close other programs'}", file=sys.stderr)
@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--trust-bundle", action="store_true", help="allow code in a bundle that is not shipped")
     verb.add_argument("--weights", help="weights of your own training instead of the bundle's")
     verb.add_argument("--device", default="auto", help="auto (default), cpu, cuda:0, ...")
+    verb.add_argument("--engine", default="torch", help="torch (default), or openvino: faster for many slices on a CPU")
     verb.add_argument("--batch-size", type=_positive, help="slices at a time; changes speed and memory only")
     verb.add_argument("--series", help="series UID, where the folder holds several DICOM series")
     verb.add_argument("--ending", help="of the masks of a folder of cases: .nii.gz (default), .seg.nrrd, .dcm, ...")

@@ -15,7 +15,14 @@ from monai_r2unet.results import versions
 __all__ = ["examine", "format_examination"]
 
 # Module of each optional dependency -> the extra that brings it.
-OPTIONAL = {"matplotlib": "train", "tensorboard": "train", "pydicom": "dicom", "highdicom": "dicom", "onnx": "export"}
+OPTIONAL = {
+    "matplotlib": "train",
+    "tensorboard": "train",
+    "pydicom": "dicom",
+    "highdicom": "dicom",
+    "onnx": "export",
+    "openvino": "openvino",
+}
 
 
 def examine() -> dict[str, Any]:

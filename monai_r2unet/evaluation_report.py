@@ -26,7 +26,7 @@ class EvaluationReport:
         output_dir: folder of the result.
         describe: facts to write beside the measures (weights, data, device, ...).
         threshold: a voxel is foreground from this probability on.
-        exact_auc: keep every probability for the exact ROC AUC, 5 bytes a pixel, instead of a histogram.
+        exact_auc: keep every probability for the exact ROC AUC, 4 bytes a pixel, instead of a histogram.
     """
 
     def __init__(
@@ -60,7 +60,8 @@ class EvaluationReport:
         for item, drawn in zip(evaluator.state.output, evaluator.state.batch, strict=True):
             pred, label = torch.as_tensor(item["pred"]), torch.as_tensor(item["label"])
             image = str(item["image"].meta["filename_or_obj"])
-            fov = torch.as_tensor(drawn["fov"]) if "fov" in drawn else None
+            # A bundle that does not load fields of view leaves the path.
+            fov = drawn["fov"] if isinstance(drawn.get("fov"), torch.Tensor) else None
             for what, mask in (("label", label), ("fov", fov)):
                 if mask is not None and pred.shape != mask.shape:
                     reference = drawn[what].meta["filename_or_obj"]

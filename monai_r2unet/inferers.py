@@ -220,7 +220,7 @@ class SliceBySliceInferer(Inferer):
         if self.slice_size is not None:
             images = fit_in_plane(images, self.slice_size, fitted, "image")
         run = network if self.float32 else partial(run_fast, network)
-        logits = run(images, *args, **kwargs)
+        logits = run(images, *args, **kwargs) if self.window is None else self.window(images, run, *args, **kwargs)
         probabilities = torch.sigmoid(logits[..., : fitted[0], : fitted[1]].float())
         if fitted != size:
             probabilities = functional.interpolate(probabilities, size, mode="bilinear", align_corners=False)

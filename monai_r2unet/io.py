@@ -257,11 +257,10 @@ def write_image(image: sitk.Image, path: Pathlike, *, overwrite: bool = False) -
                 sitk.WriteImage(image, str(temporary), useCompression=True)
         except RuntimeError as error:  # ITK's
             raise OSError(_reason(error)) from error
-        if ".nii" in _ending(path):  # ITK says nothing when the disk is full while it writes NIfTI
-            try:
-                read_image(temporary)
-            except InputError as error:
-                raise OSError("not written to its end") from error
+        try:  # ITK says nothing when the disk is full while it writes NIfTI or NRRD
+            read_image(temporary)
+        except InputError as error:
+            raise OSError("not written to its end") from error
 
 
 def write_png(picture: sitk.Image, path: Pathlike, *, overwrite: bool = False) -> None:

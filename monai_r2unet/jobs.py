@@ -87,7 +87,7 @@ class Jobs:
         run = task.run
         own = None if run.weights is None else Path(run.weights)
         changed = own.stat().st_mtime_ns if own is not None and own.is_file() else None
-        key = (run.bundle, run.device, own, changed, run.batch_size, run.cpu_fallback, run.trust_bundle)
+        key = (run.bundle, run.device, own, changed, run.batch_size, run.cpu_fallback, run.trust_bundle, run.engine)
         if self.loaded is None or self.loaded[0] != key:
             self.loaded = None  # two at once may not fit into memory
             segmenter = Segmenter(
@@ -97,6 +97,7 @@ class Jobs:
                 run.batch_size,
                 cpu_fallback=run.cpu_fallback,
                 trust_bundle=run.trust_bundle,
+                engine=run.engine,
             )
             self.loaded = (key, segmenter)
             task.tell("log", level="info", message=f"loaded {run.bundle} on {segmenter.device}")

@@ -31,6 +31,7 @@ class Run:
     overwrite: bool = False
     cpu_fallback: bool = False
     trust_bundle: bool = False
+    engine: str = "torch"
 
 
 Answer = tuple[str, dict[str, Any]]  # the event that ends a run, and what it carries

@@ -13,13 +13,14 @@ __all__ = ["describe_result", "describe_segmenter"]
 
 
 def describe_segmenter(segmenter: Segmenter) -> dict[str, Any]:
-    """Bundle, weights and their SHA-256, device, floating point type, batch size (``None``: as the inferer likes)."""
+    """Bundle, weights and their SHA-256, device, engine, floating point type, batch size (``None``: the inferer's)."""
     return {
         "bundle": segmenter.bundle.name,
         "bundle_version": segmenter.bundle.metadata.get("version"),
         "weights": str(segmenter.weights),
         "weights_sha256": segmenter.weights_sha256,
         "device": str(segmenter.device),
+        "engine": segmenter.engine,
         "precision": segmenter.precision,
         "batch_size": getattr(segmenter.inferer, "batch_size", None),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,6 +30,8 @@ def versions() -> dict[str, str]:
             found[package] = "not installed"
     if torch.cuda.is_available():
         found["cuda"] = str(torch.version.cuda)
+    if "openvino" in sys.modules:  # where it is the engine
+        found["openvino"] = version("openvino")
     return found
 
 

@@ -92,7 +92,7 @@ class RocHistogram:
 class RocScores:
     """All foreground probabilities by reference class, for the exact ROC AUC; they add up with ``+``.
 
-    Five bytes a pixel: for test sets of photographs. `RocHistogram` is for everything larger.
+    Four bytes a pixel: for test sets of photographs. `RocHistogram` is for everything larger.
     """
 
     background: torch.Tensor

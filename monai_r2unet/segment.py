@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monai_r2unet.errors import InputError
+from monai_r2unet.startup import import_monai_for_segmentation
 from monai_r2unet.terminal import EXIT_DONE, EXIT_NOTHING_FOUND, EXIT_SOME_FAILED, ProgressBar
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ __all__ = ["segment"]
 
 def segment(options: argparse.Namespace) -> int:
     """Segment one image, or a folder of cases."""
+    if not options.trust_bundle:  # what a bundle from elsewhere imports is not known
+        import_monai_for_segmentation()
     from monai_r2unet.cohort import is_cohort
 
     if is_cohort(options.input):
@@ -128,7 +131,12 @@ def _segmenter(options: argparse.Namespace) -> Segmenter:
     from monai_r2unet.segmenter import Segmenter
 
     return Segmenter(
-        options.bundle, options.device, options.weights, options.batch_size, trust_bundle=options.trust_bundle
+        options.bundle,
+        options.device,
+        options.weights,
+        options.batch_size,
+        trust_bundle=options.trust_bundle,
+        engine=options.engine,
     )
 
 

@@ -29,6 +29,7 @@ from monai_r2unet.checks import (
     implausible_values,
     tilted_slices,
 )
+from monai_r2unet.engines import check_engine, with_engine
 from monai_r2unet.errors import InputError
 from monai_r2unet.image_kinds import as_kind_of, as_sitk
 from monai_r2unet.inference_config import blame
@@ -101,10 +102,12 @@ class Segmenter:
         cpu_fallback: go on on the CPU, with a warning, where a GPU has no memory for one slice.
         float32: compute in float32 everywhere, for masks that do not depend on the processor; slower where it has a
             faster type.
+        engine: what runs the network: ``"torch"``, or ``"openvino"``, which is faster on a CPU once it has been built
+            (`monai_r2unet.engines` says when that pays).
 
     Raises:
-        InputError: on an unknown, damaged or not trusted bundle, an unknown device, or missing, damaged or unfitting
-            weights.
+        InputError: on an unknown, damaged or not trusted bundle, an unknown device, an engine that is unknown, not
+            installed or not for the device, or missing, damaged or unfitting weights.
 
     Example:
         >>> mask = Segmenter("lung")("chest.nii.gz")  # doctest: +SKIP
@@ -120,9 +123,11 @@ class Segmenter:
         trust_bundle: bool = False,
         cpu_fallback: bool = False,
         float32: bool = False,
+        engine: str = "torch",
     ) -> None:
         self.bundle: Bundle = find_bundle(bundle, trusted=trust_bundle)
-        self.device = choose_device(device)
+        self.device = choose_device(check_engine(engine, device))
+        self.engine = engine
         config = self.bundle.inference(str(self.device))
         self.network: torch.nn.Module = config.part("network_def")
         own = weights is None
@@ -140,6 +145,7 @@ class Segmenter:
                 self.inferer.batch_size = batch_size
             self.inferer.cpu_fallback = cpu_fallback
             self.inferer.float32 = self.inferer.float32 or float32
+        self.network = with_engine(engine, self.network, float32=self.precision == "float32")
         config["preprocessing"] = self.preprocessing
         self.postprocessing = _without(config.part("postprocessing"), SaveImaged)
 

@@ -131,7 +131,8 @@ class RandConsolidationd(RandSliceTransform):
     """Imitate consolidation, ground glass and effusion: opacities inside the labelled lung, which stays labelled.
 
     Patches of a smooth random field, or its dependent (posterior) part as an effusion fills it, take grey values
-    between ground glass and soft tissue (about -500 to 80 HU in a window of -1000 to 400 HU).
+    between ground glass and soft tissue (about -500 to 80 HU in a window of -1000 to 400 HU). Some are diffuse, as in
+    acute respiratory distress: mottled, reticular, with aerated islands.
 
     Args:
         image_key: key of the image.
@@ -140,7 +141,7 @@ class RandConsolidationd(RandSliceTransform):
     """
 
     def apply(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Opacify a random 5 to 90 % of the labelled pixels."""
+        """Opacify a random 5 to 95 % of the labelled pixels."""
         lung = label[0] > 0
         if not lung.any():
             return image, label
@@ -150,8 +151,14 @@ class RandConsolidationd(RandSliceTransform):
         if self.R.rand() < 0.3:  # one side only
             side = 1.0 if self.R.rand() < 0.5 else -1.0
             field = field + 6.0 * side * self.grid(image.shape)[0]
-        start = torch.quantile(field[lung], float(1 - self.R.uniform(0.05, 0.9)))
-        edge = float(self.R.uniform(2.0, 20.0))
+        diffuse = bool(self.R.rand() < 0.4)
+        if diffuse:
+            field = field + float(self.R.uniform(0.3, 1.2)) * self.smooth_field(
+                image.shape, int(self.R.randint(24, 64))
+            )
+            field = field + float(self.R.uniform(0.0, 0.6)) * self.smooth_field(image.shape, 96)
+        start = torch.quantile(field[lung], float(1 - self.R.uniform(0.05, 0.95)))
+        edge = float(self.R.uniform(1.0, 4.0) if diffuse else self.R.uniform(2.0, 20.0))
         opacity = torch.sigmoid(edge * (field - start)) * lung
         if self.R.rand() < 0.7:
             grey = self.R.uniform(0.68, 0.78)  # consolidation, effusion
@@ -159,8 +166,8 @@ class RandConsolidationd(RandSliceTransform):
             grey = self.R.uniform(0.35, 0.68)  # ground glass
             opacity = opacity * float(self.R.uniform(0.5, 1.0))
         texture = grey + self.R.uniform(0.0, 0.03) * self.noise(image.shape)
-        texture = texture + self.R.uniform(0.0, 0.05) * self.smooth_field(image.shape, 32)
-        return image * (1 - opacity) + texture.clamp(0, 1) * opacity, label
+        texture = texture + self.R.uniform(0.0, 0.15 if diffuse else 0.05) * self.smooth_field(image.shape, 32)
+        return image * (1 - opacity) + texture.clamp(0, 0.8) * opacity, label
 
 
 class RandGasd(RandSliceTransform):
@@ -240,12 +247,19 @@ class RandSurroundingsd(RandSliceTransform):
         return drawn[None], label
 
     def arm(self, shape: torch.Size) -> torch.Tensor:
-        """An ellipse of soft tissue around a bone, far to the left or right."""
+        """An ellipse of soft tissue around a bone: at a side, or lying across the chest with air below it."""
         x, y = self.grid(shape)
-        side = 1.0 if self.R.rand() < 0.5 else -1.0
-        cx, cy = side * self.R.uniform(0.75, 1.0), self.R.uniform(-0.4, 0.5)
-        rx, ry = self.R.uniform(0.08, 0.2, 2)
-        radius: torch.Tensor = ((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2
+        across = self.R.rand() < 0.4
+        if across:
+            cx, cy = self.R.uniform(-0.6, 0.6), -self.R.uniform(0.5, 0.9)
+            rx, ry = self.R.uniform(0.2, 0.5), self.R.uniform(0.06, 0.15)
+        else:
+            cx, cy = (1.0 if self.R.rand() < 0.5 else -1.0) * self.R.uniform(0.75, 1.0), self.R.uniform(-0.4, 0.5)
+            rx, ry = self.R.uniform(0.08, 0.2, 2)
+        tilt = self.R.uniform(-0.5, 0.5) if across else 0.0  # radians
+        along = (x - cx) * np.cos(tilt) + (y - cy) * np.sin(tilt)
+        beside = (y - cy) * np.cos(tilt) - (x - cx) * np.sin(tilt)
+        radius: torch.Tensor = (along / rx) ** 2 + (beside / ry) ** 2
         flesh = float(self.R.uniform(0.62, 0.76)) + 0.02 * self.noise(shape)
         return torch.where(radius < 0.08, torch.ones_like(flesh), flesh) * (radius < 1)
 

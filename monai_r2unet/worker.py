@@ -4,7 +4,7 @@
 
     {"cmd": "run", "job": 7, "bundle": "lung", "input": "ct.nrrd", "output": "lung.seg.nrrd", "device": "auto",
      "slices": [100], "weights": "own.pt", "batch_size": 4, "overwrite": true, "cpu_fallback": true,
-     "trust_bundle": true}
+     "trust_bundle": true, "engine": "torch"}
     {"cmd": "cancel"}    every run that was asked for before
     {"cmd": "quit"}      the same, and leave
 
@@ -12,7 +12,8 @@ Of a run only ``bundle``, ``input`` and ``output`` are required; the output's en
 whatever the caller wants back in the events. ``slices`` are indices along that axis of the stored image along which its
 axial slices are stacked: only these are segmented, and all others are 0 in the output, which has the whole image's
 grid. ``cpu_fallback``: go on on the CPU when the GPU is full. ``trust_bundle``: ``bundle`` may be the folder of a
-bundle that is not shipped, whose configuration can execute any code. A run waits for those before it.
+bundle that is not shipped, whose configuration can execute any code. ``engine``: what runs the network, ``torch`` or
+``openvino`` (`monai_r2unet.engines`). A run waits for those before it.
 
 Events leave on standard output, one a line, prefixed with ``@@`` so that nothing printed by others can pass for one::
 
@@ -49,6 +50,7 @@ from monai_r2unet import __version__
 from monai_r2unet.bundle import Bundle, list_bundles
 from monai_r2unet.errors import EXIT_BAD_INPUT, InputError
 from monai_r2unet.protocol import PROTOCOL, Answer, Run, event_line, lines, read_command, run_of
+from monai_r2unet.startup import import_monai_for_segmentation
 from monai_r2unet.tasks import Task
 
 if TYPE_CHECKING:
@@ -158,6 +160,7 @@ class Worker:
     def _prepare(self) -> None:
         """Import what takes seconds."""
         try:
+            import_monai_for_segmentation()
             from monai_r2unet.jobs import Jobs, devices
 
             self.jobs = Jobs()

@@ -310,6 +310,7 @@ def test_segment_writes_mask_probabilities_and_report(run: Run, work: Path, bund
         "weights": str(bundles / "lung" / "models" / "model.pt"),
         "weights_sha256": sha256(bundles / "lung" / "models" / "model.pt"),
         "device": "cpu",
+        "engine": "torch",
         "batch_size": 1,
         "size": [64, 64, 4],
         "spacing_mm": pytest.approx(image.GetSpacing()),

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from cohort_examples import BROKEN, MASKS, files, statuses, table, write_three, write_twelve
 from lung_examples import copy_bundle, small_ct, write_random_weights
 
 from monai_r2unet.cohort import CaseResult, is_cohort, segment_cohort
@@ -35,58 +33,14 @@ def segmenter(bundles: Path) -> Segmenter:
     return Segmenter("lung", "cpu")
 
 
-def write_dicom(folder: Path, image: sitk.Image) -> None:
-    folder.mkdir(parents=True)
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    for z in range(image.GetSize()[2]):
-        one = image[:, :, z]
-        x, y, height = image.TransformIndexToPhysicalPoint((0, 0, z))
-        tags = {"0008|0060": "CT", "0020|000e": "1.2.3", "0008|0018": f"1.2.3.{z + 1}"}
-        tags |= {"0020|0032": f"{x}\\{y}\\{height}", "0020|0037": "1\\0\\0\\0\\1\\0"}
-        for tag, value in tags.items():
-            one.SetMetaData(tag, value)
-        writer.SetFileName(str(folder / f"{z}.dcm"))
-        writer.Execute(one)
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_twelve(tmp_path / "cases")
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """Twelve cases of all kinds, three of them broken, and things that are no cases."""
-    folder = tmp_path / "cases"
-    folder.mkdir()
-    ct = small_ct(slices=2)
-    for index, ending in enumerate([".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".NII.GZ", ".nii.gz"]):
-        sitk.WriteImage(ct, str(folder / f"{index}{ending.lower()}"))
-        (folder / f"{index}{ending.lower()}").rename(folder / f"{index}{ending}")
-    write_dicom(folder / "series", ct)
-    sitk.WriteImage(ct * 0 - 1000, str(folder / "air.nii.gz"))
-    (folder / "cut.nii.gz").write_bytes((folder / "0.nii.gz").read_bytes()[:-500])
-    (folder / "folder").mkdir()
-    sitk.WriteImage(ct[:5], str(folder / "thin.nrrd"))
-    (folder / "notes.txt").write_text("not an image")
-    (folder / ".DS_Store").write_text("nor this")
-    return folder
-
-
-MASKS = ["0", "1", "2", "3", "4", "5", "6", "air", "series"]
-BROKEN = ["cut", "folder", "thin"]
-
-
-def table(dest: Path) -> dict[str, dict[str, str]]:
-    with (dest / "summary.csv").open(newline="", encoding="utf-8") as file:
-        return {row["case"]: row for row in csv.DictReader(file)}
-
-
-def statuses(results: list[CaseResult]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for result in results:
-        found.setdefault(result.status, []).append(result.case)
-    return found
-
-
-def files(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.name.endswith(".nii.gz")}
+def three(tmp_path: Path) -> Path:
+    return write_three(tmp_path / "three")
 
 
 def test_failures_are_named_the_rest_is_done_and_a_second_run_does_what_is_missing(
@@ -132,15 +86,6 @@ def test_failures_are_named_the_rest_is_done_and_a_second_run_does_what_is_missi
     assert table(dest)["5"] == rows["5"]
     assert table(dest)["cut"]["voxels"] == rows["5"]["voxels"]
     assert not [path for path in dest.rglob("*") if path.name.startswith(".") and path.is_file()]
-
-
-@pytest.fixture
-def three(tmp_path: Path) -> Path:
-    folder = tmp_path / "three"
-    folder.mkdir()
-    for name in "abc":
-        sitk.WriteImage(small_ct(slices=1), str(folder / f"{name}.nrrd"))
-    return folder
 
 
 def test_after_an_interruption_the_table_tells_what_is_there(
@@ -272,36 +217,17 @@ def test_processes_share_the_cases_and_the_table_holds_all(
     assert last == [["a", "b"], ["a", "b", "c"]]
 
 
-SHARED = """
-import sys
-from pathlib import Path
-from monai_r2unet import bundle
-from monai_r2unet.cohort import failures_everywhere, segment_cohort
-from monai_r2unet.segmenter import Segmenter
-bundle._bundles_folder = lambda: Path(sys.argv[1])
-results = segment_cohort(lambda: Segmenter("lung", "cpu"), sys.argv[2], sys.argv[3])
-failed = failures_everywhere(sum(result.status == "failed" for result in results))
-print("FAILED", failed, flush=True)
-sys.exit(3 if failed else 0)
-"""
-
-
-def test_torchrun_loses_no_case_though_one_fails(bundles: Path, three: Path, tmp_path: Path, repository: Path) -> None:
-    (three / "a.nrrd").write_bytes(b"broken")
-    (tmp_path / "shared.py").write_text(SHARED)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*torchrun, str(tmp_path / "shared.py"), str(bundles), str(three), str(tmp_path / "out")],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
-        timeout=120,
-    )
-    assert done.stdout.count("FAILED 1") == 2, done.stderr
-    assert done.returncode != 0
-    assert {case: row["status"] for case, row in table(tmp_path / "out").items()} == {
-        "a": "failed",
-        "b": "done",
-        "c": "done",
-    }
+def test_a_mask_whose_record_was_not_written_any_more_is_measured(
+    segmenter: Segmenter, three: Path, tmp_path: Path
+) -> None:
+    segment_cohort(lambda: segmenter, three, tmp_path / "out")
+    before = table(tmp_path / "out")
+    (tmp_path / "out" / ".cases" / "a.json").unlink()
+    (tmp_path / "out" / ".cases" / "b.json").write_text("[]")
+    assert statuses(segment_cohort(lambda: segmenter, three, tmp_path / "out")) == {"skipped": ["a", "b", "c"]}
+    after = table(tmp_path / "out")
+    for case in "abc":
+        assert (after[case]["voxels"], after[case]["millilitres"]) == (
+            before[case]["voxels"],
+            before[case]["millilitres"],
+        )

@@ -23,8 +23,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from cohort_examples import write_dicom
 from lung_examples import copy_bundle, small_ct
-from test_cohort import write_dicom
 from test_segmenter_bundles import SLICE_BY_SLICE, make_bundle
 
 from monai_r2unet.cli import main
@@ -91,16 +91,16 @@ def write(name: str, folder: Path) -> tuple[Path, Path]:
 
 
 FORMATS = {
-    "ct.nii": 70,
+    "ct.nii": 40,
     "ct.nii.gz": 40,
-    "ct.nrrd": 70,
+    "ct.nrrd": 40,
     "gz.nrrd": 40,
-    "ct.mha": 70,
-    "gz.mha": 40,
-    "series": 50,
-    "slice.dcm": 50,
+    "ct.mha": 30,
+    "gz.mha": 20,
+    "series": 40,
+    "slice.dcm": 30,
     "photo.png": 40,
-    "photo.jpg": 40,
+    "photo.jpg": 30,
 }
 
 

@@ -21,7 +21,6 @@ from monai.inferers import SimpleInferer
 from sklearn import metrics as sklearn_metrics
 from torch.multiprocessing.spawn import spawn
 
-from monai_r2unet import metrics
 from monai_r2unet.errors import InputError
 from monai_r2unet.ignite_metrics import SegmentationMetrics
 from monai_r2unet.metrics import (
@@ -218,7 +217,7 @@ def test_histogram_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(2)
     scores, labels, valid = rng.random(1000), rng.random(1000) > 0.7, rng.random(1000) > 0.3
     whole = RocHistogram.of(scores, labels, valid)
-    monkeypatch.setattr(metrics, "_CHUNK", 64)
+    monkeypatch.setattr("monai_r2unet.roc._CHUNK", 64)
     assert torch.equal(RocHistogram.of(scores, labels, valid).counts, whole.counts)
     assert whole.counts.sum() == valid.sum()
 

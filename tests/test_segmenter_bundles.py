@@ -116,7 +116,7 @@ def test_probabilities_of_a_picture(photographs: Segmenter, picture: np.ndarray,
 
 @pytest.mark.parametrize("shape", [(45, 28), (45, 28, 4)])
 def test_a_picture_without_three_channels_is_refused(photographs: Segmenter, shape: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match="takes three, as an RGB photograph has|must be one|spacing"):
+    with pytest.raises(InputError, match=r"takes three, as an RGB photograph has|must be one|spacing"):
         photographs(np.zeros(shape, np.uint8))
 
 

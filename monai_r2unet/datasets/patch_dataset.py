@@ -49,9 +49,9 @@ class PictureDataset(Dataset):  # type: ignore[type-arg]
         self.pictures = [self._checked(entry, transform(entry)) for entry in bar]
 
     def _checked(self, entry: Mapping[str, Any], prepared: Mapping[str, Any]) -> Picture:
-        picture = {
-            key: convert_to_tensor(prepared[key]).float() for key in ("image", "label", "fov") if key in prepared
-        }
+        # A field of view that the transform does not load is still a path: then it does not matter to the bundle.
+        loaded = [key for key in ("image", "label", "fov") if not isinstance(prepared.get(key, ""), str)]
+        picture = {key: convert_to_tensor(prepared[key]).float() for key in loaded}
         if len(picture["image"]) != self.channels:
             raise InputError(
                 f"image {entry['image']} has {len(picture['image'])} values a pixel, expected {self.channels}: "

@@ -1,4 +1,4 @@
-"""What the tests of the Slicer extension share. They need slicer-core and PySide6, and say so where these are missing."""
+"""What the tests of the Slicer extension share; without slicer-core and PySide6 they are skipped, and say so."""
 
 from __future__ import annotations
 
@@ -82,18 +82,16 @@ def opened(app: Any, workbench: Path, open_panel: Callable[[], Any], wait: Calla
 
     set_other_python(str(workbench / "worker"))
     widget = open_panel()
-    wait(lambda: widget.logic.bundles or widget.logic.workerProblem)
+    wait(lambda: widget.logic.bundles or widget.logic.runner.worker_problem)
     assert widget.logic.bundles, widget.ui.logTextEdit.plainText
     yield widget
     widget.cleanup()
-    assert not widget.logic.client.running
+    assert not widget.logic.runner.client.running
     set_other_python("")
 
 
 @pytest.fixture
-def panel(
-    opened: Any, app: Any, wait: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Any]:
+def panel(opened: Any, app: Any, wait: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The same, with an empty scene; afterwards nothing goes on, no file is left, and no slot has failed."""
     import slicer
 

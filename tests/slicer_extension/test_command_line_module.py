@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -53,4 +52,4 @@ def test_its_errors_are_sentences(workbench, tmp_path):
     assert done.returncode == 1
     assert "is monai-r2unet installed in this Python?" in done.stderr
     assert "Traceback" not in done.stderr
-    assert os.listdir(tmp_path) == ["python"]
+    assert list(tmp_path.iterdir()) == [bare]

@@ -47,7 +47,7 @@ def alive(pid):
 
 
 def worker_pid(panel):
-    return panel.logic.client._process._process.processId()
+    return panel.logic.runner.client._process._process.processId()
 
 
 def test_cancel_leaves_the_scene_as_it_was(panel, wait, load, mask_of):
@@ -66,9 +66,9 @@ def test_cancel_leaves_the_scene_as_it_was(panel, wait, load, mask_of):
 
 
 def test_a_worker_that_does_not_answer_to_a_cancel_is_ended(panel, wait, load, mask_of, monkeypatch):
-    from R2UNetLib import logic
+    from R2UNetLib import runner
 
-    monkeypatch.setattr(logic, "PATIENCE", 300)
+    monkeypatch.setattr(runner, "PATIENCE", 300)
     start(panel, wait, tall(load("axial").node))
     pid = worker_pid(panel)
     os.kill(pid, signal.SIGSTOP)
@@ -84,9 +84,7 @@ def test_a_worker_that_is_killed(panel, wait, load, mask_of):
     before = nodes()
     os.kill(worker_pid(panel), signal.SIGKILL)
     wait(lambda: not panel.logic.busy)
-    assert panel.ui.statusLabel.text == (
-        "The program that segments has ended unexpectedly: press the button again."
-    )
+    assert panel.ui.statusLabel.text == ("The program that segments has ended unexpectedly: press the button again.")
     assert nodes() == before
     works(panel, wait, load, mask_of)
 
@@ -201,7 +199,7 @@ def test_a_disk_that_is_full_before_the_work_begins(panel, load, monkeypatch, ap
 
     ct = load("axial")
     monkeypatch.setattr(app, "temporaryPath", "/proc")
-    with pytest.raises((Problem, OSError)):
+    with pytest.raises(Problem, match="/proc, cannot be written to"):
         panel.logic.process(ct.node, "lung", waitForCompletion=True)
     assert not panel.logic.busy
 
@@ -214,9 +212,9 @@ def use_python(panel, wait, tmp_path, script):
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
     set_other_python(str(path))
-    panel.logic.bundles = []
+    panel.logic.runner.bundles = []
     panel.onSetUpChanged()
-    wait(lambda: not panel.logic.client.running)
+    wait(lambda: not panel.logic.runner.client.running)
 
 
 @pytest.mark.parametrize(
@@ -248,3 +246,29 @@ def test_a_python_that_is_not_there(panel, wait, load, workbench, tmp_path):
     with pytest.raises(Problem, match=r"There is no Python at .*nowhere: choose another one"):
         chosen_python()
     set_other_python(str(workbench / "worker"))
+
+
+def test_what_the_worker_warns_of_is_shown(panel, wait, load, workbench, app):
+    import slicer
+
+    ct = load("axial")
+    slicer.util.updateVolumeFromArray(ct.node, slicer.util.arrayFromVolume(ct.node) + 2000)  # not Hounsfield units
+    panel.parameters.inputVolume = ct.node
+    panel.ui.segmentButton.click()
+    wait(lambda: not panel.logic.busy)
+    assert "Hounsfield" in panel.ui.statusLabel.text or "HU" in panel.ui.statusLabel.text
+
+
+def test_a_fault_of_the_module_itself_leaves_it_usable(panel, wait, load, mask_of, monkeypatch):
+    from R2UNetLib import runner
+
+    before = nodes()
+    monkeypatch.setattr(runner, "read_result", lambda path: 1 / 0)
+    panel.parameters.inputVolume = load("axial").node
+    panel.ui.segmentButton.click()
+    wait(lambda: not panel.logic.busy)
+    assert "because of a fault in this module" in panel.ui.statusLabel.text
+    assert "ZeroDivisionError" in panel.ui.logTextEdit.plainText
+    assert len(nodes()) == len(before) + 1  # the volume alone
+    monkeypatch.undo()
+    works(panel, wait, load, mask_of)

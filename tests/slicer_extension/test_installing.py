@@ -6,16 +6,13 @@ import base64
 import hashlib
 import json
 import subprocess
-import sys
 import venv
 import zipfile
 from pathlib import Path
 
 import pytest
 
-INSTALLER = (
-    Path(__file__).resolve().parents[2] / "slicer_extension" / "R2UNet" / "R2UNetLib" / "install_packages.py"
-)
+INSTALLER = Path(__file__).resolve().parents[2] / "slicer_extension" / "R2UNet" / "R2UNetLib" / "install_packages.py"
 
 
 def write_wheel(folder, name, version, requires=()):
@@ -52,11 +49,20 @@ def slicer_python(tmp_path_factory):
     pip(python, "install", "--no-index", *map(str, old))
     for name in ("numpy", "SimpleITK", "torch", "unrelated"):
         write_wheel(wheels, name, "9.0")
-    write_wheel(wheels, "monai", "1.6.1", ["numpy>=2", "torch>=2.8", "fire; extra == 'fire'", "unrelated; extra == 'x'"])
+    write_wheel(
+        wheels, "monai", "1.6.1", ["numpy>=2", "torch>=2.8", "fire; extra == 'fire'", "unrelated; extra == 'x'"]
+    )
     write_wheel(wheels, "fire", "0.7", ["termcolor"])
     write_wheel(wheels, "termcolor", "3.0", ["fire"])  # in a circle
     write_wheel(wheels, "tqdm", "4.60")
-    requires = ["torch>=2.8", "monai[fire]>=1.6", "numpy>=1.26", "SimpleITK>=2.4", "tqdm>=4.50", "old; python_version<'3'"]
+    requires = [
+        "torch>=2.8",
+        "monai[fire]>=1.6",
+        "numpy>=1.26",
+        "SimpleITK>=2.4",
+        "tqdm>=4.50",
+        "old; python_version<'3'",
+    ]
     return python, write_wheel(wheels, "monai_r2unet", "0.1.0", requires)
 
 

@@ -47,7 +47,9 @@ def test_the_description_keeps_to_the_rules_of_the_index():
     }
     assert description.keys() == types.keys()
     assert {key: type(value) for key, value in description.items()} == types
-    assert re.fullmatch(r"https://raw\.githubusercontent\.com/Slicer/Slicer/main/Schemas/.+\.json#", description["$schema"])
+    assert re.fullmatch(
+        r"https://raw\.githubusercontent\.com/Slicer/Slicer/main/Schemas/.+\.json#", description["$schema"]
+    )
     assert urlsplit(description["scm_url"]).scheme in ("git", "https")
     assert description["tier"] == 1  # experimental
     assert not path.stem.lower().startswith("slicer")

@@ -171,6 +171,7 @@ def test_a_saved_scene_brings_everything_back(panel, wait, load, mask_of, tmp_pa
     import slicer
 
     ct = load("axial")
+    name = ct.node.GetName()
     panel.parameters.inputVolume = ct.node
     panel.logic.preview(ct.node, "lung", 1, waitForCompletion=True)
     panel.parameters.firstSlice, panel.parameters.lastSlice, panel.parameters.onlySlices = 1, 3, True
@@ -187,7 +188,7 @@ def test_a_saved_scene_brings_everything_back(panel, wait, load, mask_of, tmp_pa
     slicer.mrmlScene.Clear(0)
     assert panel.parameters.result is None
     assert panel.ui.resultTable.rowCount == 0
-    slicer.mrmlScene.ReadFromMRB(str(scene))
+    assert slicer.mrmlScene.ReadFromMRB(str(scene))
     p = panel.parameters
     assert (p.bundle, p.device, p.firstSlice, p.lastSlice, p.onlySlices, p.cpuFallback) == (
         "lung",
@@ -197,7 +198,7 @@ def test_a_saved_scene_brings_everything_back(panel, wait, load, mask_of, tmp_pa
         True,
         True,
     )
-    assert p.inputVolume.GetName() == "axial"
+    assert p.inputVolume.GetName() == name
     assert panel.ui.inputSelector.currentNode() is p.inputVolume
     assert (panel.ui.firstSliceSpinBox.value, panel.ui.lastSliceSpinBox.value) == (1, 3)
     np.testing.assert_array_equal(mask_of(p.result, p.inputVolume), mask)

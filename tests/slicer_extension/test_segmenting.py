@@ -25,7 +25,7 @@ def segment(panel, wait, volume):
 def test_a_click_gives_the_command_lines_mask_however_the_volume_is_stored(panel, wait, load, mask_of, name):
     ct = load(name)
     result = segment(panel, wait, ct.node)
-    assert ct.expected.any() and not ct.expected.all()
+    assert 0 < ct.expected.mean() < 1
     np.testing.assert_array_equal(mask_of(result, ct.node), ct.expected)
 
 
@@ -51,7 +51,7 @@ def test_a_picture_gives_the_command_lines_mask(panel, wait, load, mask_of):
     picture = load("picture")
     panel.parameters.bundle = "eyes"
     result = segment(panel, wait, picture.node)
-    assert picture.expected.any() and not picture.expected.all()
+    assert 0 < picture.expected.mean() < 1
     np.testing.assert_array_equal(mask_of(result, picture.node), picture.expected)
     assert panel.ui.resultTable.item(0, 2).text() == "-"  # an area has no volume
     assert panel.ui.resultTable.item(0, 1).text() == str(picture.expected.sum())
@@ -78,7 +78,7 @@ def test_the_result_has_names_colours_terminology_and_volume(panel, wait, load):
 
 def test_progress_counts_every_slice_and_estimates_the_rest(panel, wait, load, monkeypatch):
     told = []
-    monkeypatch.setattr(panel.logic, "listener", Spy(panel, told))
+    monkeypatch.setattr(panel.logic.runner, "listener", Spy(panel, told))
     segment(panel, wait, load("axial").node)
     assert [done for done, _total in told] == sorted(done for done, _total in told)
     assert told[-1] == (SLICES, SLICES)

@@ -103,3 +103,10 @@ def test_a_program_that_is_not_there(app, wait):
     process.start("/nowhere/python", [])
     wait(lambda: codes, 10)
     assert codes == [None]
+
+
+def test_the_self_test_runs_as_slicer_runs_it(opened):
+    """With the stand-ins; what it says of a real Slicer, only a real Slicer can tell."""
+    from R2UNet import R2UNetTest
+
+    R2UNetTest().runTest()

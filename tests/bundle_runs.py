@@ -1,0 +1,89 @@
+"""Run the workflows of a bundle as MONAI does, from the root of the checkout, and read what they leave."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.utils import set_determinism
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SCHEMA = Path(__file__).parent / "data" / "meta_schema_20240725.json"
+
+QUIET = [
+    "ignore:NvImgCodecPydicomReader",  # what MONAI says of a decoder that is not used
+    "ignore:'(min_delta|cumulative_delta)' is deprecated",  # in Ignite, by MONAI
+    "ignore:No hash value provided",  # for the schema, which lies here
+]
+
+
+def file_of(bundle: str, name: str) -> str:
+    """As users write it: ``bundles/drive/configs/evaluate.json``."""
+    return f"bundles/{bundle}/configs/{name}.json"
+
+
+def in_checkout(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The body of a fixture: in the root of the checkout; what a run changes in this process is put back."""
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    set_determinism(None)
+
+
+def command(run: str, *config_files: str, **overrides: object) -> list[str]:
+    files = config_files[0] if len(config_files) == 1 else str(list(config_files))
+    options = [text for name, value in overrides.items() for text in (f"--{name}", str(value))]
+    return ["-m", "monai.bundle", "run", run, "--config_file", files, *options]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+
+
+def process(arguments: list[str], folder: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+    """Run Python with `arguments` in `folder`, as from a checkout that is not installed."""
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=folder, env=environment())
+
+
+def workflow(run: str, *config_files: str, **overrides: object) -> ConfigWorkflow:
+    """The same as `process`, in this process and not yet run."""
+    made = ConfigWorkflow(
+        config_file=list(config_files),
+        workflow_type="infer" if run == "inference" else "train",
+        logging_file=False,
+        run_id=run,
+        **{"device": "cpu", "progress_bar": False},
+        **{name: str(value) if isinstance(value, Path) else value for name, value in overrides.items()},
+    )
+    made.initialize()
+    return made
+
+
+def config(*files: str) -> ConfigParser:
+    parser = ConfigParser()
+    parser.read_config([str(REPOSITORY / file) for file in files])
+    return parser
+
+
+def history(folder: Path) -> list[dict[str, float]]:
+    with (folder / "history.csv").open(newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def checkpoint(folder: Path, epoch: int) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(folder / "resume" / f"checkpoint_epoch={epoch}.pt", weights_only=True)
+    return content
+
+
+def assert_equal(got: Any, expected: Any) -> None:
+    """Compare nested states with tensors in them, bit for bit."""
+    torch.testing.assert_close(got, expected, rtol=0, atol=0)

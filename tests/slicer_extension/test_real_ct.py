@@ -1,0 +1,56 @@
+"""A whole chest CT with the shipped bundle, in Slicer's own Python: what a user does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def test_a_whole_chest_ct_equals_the_command_lines_mask(app, data_root, open_panel, wait, mask_of, tmp_path):
+    """512 x 512 x 131. Minutes on one CPU core."""
+    import SimpleITK as sitk
+    import slicer
+    from R2UNetLib.pythons import set_other_python
+
+    path, expected = tmp_path / "chest.nrrd", tmp_path / "expected.nrrd"
+    reader = sitk.ImageSeriesReader()
+    folder = str(data_root / "volumes" / "LCTSC_007_dicom")
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(folder))
+    sitk.WriteImage(reader.Execute(), str(path))
+    command = [sys.executable, "-m", "monai_r2unet", "segment", str(path), str(expected), "--bundle", "lung"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    subprocess.run([*command, "--device", "cpu"], env=environment, check=True)
+
+    set_other_python("")
+    panel = open_panel()
+    wait(lambda: panel.logic.devices, 300)
+    slicer.mrmlScene.Clear(0)
+    volume = slicer.util.loadVolume(str(path))
+    panel.parameters.inputVolume, panel.parameters.bundle, panel.parameters.device = volume, "lung", "cpu"
+    told = set()
+    panel.ui.segmentButton.click()
+    while panel.logic.busy:
+        told.add((panel.ui.progressBar.value, panel.ui.progressBar.maximum))
+        app.processEvents()
+        time.sleep(0.002)
+    assert len({done for done, total in told if total == 131}) > 100, "the bar moves slice by slice"
+    mask = sitk.GetArrayFromImage(sitk.ReadImage(str(expected)))
+    np.testing.assert_array_equal(mask_of(panel.parameters.result, volume), mask)
+
+    seconds = []
+    for index in (40, 60, 80):
+        started = time.monotonic()
+        preview = panel.logic.preview(volume, "lung", index, device="cpu", waitForCompletion=True)
+        seconds.append(time.monotonic() - started)
+        np.testing.assert_array_equal(mask_of(preview, volume)[index], mask[index])
+    panel.cleanup()
+    panel.parent.close()
+    print(f"previews took {seconds} s")
+    assert min(seconds) < 1
