@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import subprocess
 import venv
 import zipfile
@@ -66,8 +67,16 @@ def slicer_python(tmp_path_factory):
     return python, write_wheel(wheels, "monai_r2unet", "0.1.0", requires)
 
 
+def run(*command):
+    """Run in an environment of its own: Python's search path of the tests would show other packages."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run([str(part) for part in command], env=environment, capture_output=True, text=True)
+
+
 def pip(python, *arguments):
-    return subprocess.run([str(python), "-m", "pip", *arguments], check=True, capture_output=True, text=True).stdout
+    done = run(python, "-m", "pip", *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def installed(python):
@@ -77,8 +86,7 @@ def installed(python):
 
 def test_what_slicer_brings_is_left_alone(slicer_python):
     python, wheel = slicer_python
-    command = [str(python), str(INSTALLER), str(wheel), "--from-folder", str(wheel.parent)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run(python, INSTALLER, wheel, "--from-folder", wheel.parent)
     assert done.returncode == 0, done.stdout + done.stderr
     packages = installed(python)
     assert {name: packages.get(name) for name in ("numpy", "simpleitk", "torch", "unrelated", "old")} == {
@@ -100,8 +108,7 @@ def test_what_slicer_brings_is_left_alone(slicer_python):
 def test_a_package_that_is_missing_from_the_folder_is_told(slicer_python, tmp_path):
     python, _wheel = slicer_python
     wheel = write_wheel(tmp_path, "monai_r2unet", "0.2.0", ["not-in-the-folder"])
-    command = [str(python), str(INSTALLER), str(wheel), "--from-folder", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run(python, INSTALLER, wheel, "--from-folder", tmp_path)
     assert done.returncode != 0
     assert "not-in-the-folder" in done.stderr
     assert done.stdout.rstrip().endswith("Not installed.")

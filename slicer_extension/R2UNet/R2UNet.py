@@ -1,0 +1,312 @@
+"""The module R2UNet of 3D Slicer: its entry and its panel. What it does is in R2UNetLib."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import slicer
+import vtk
+from R2UNetLib.choices import Choices
+from R2UNetLib.diagnostics import diagnostics
+from R2UNetLib.job import Outcome
+from R2UNetLib.logic import R2UNetLogic
+from R2UNetLib.outputs import sequence_of
+from R2UNetLib.problem import Problem
+from R2UNetLib.pythons import chosen_python
+from R2UNetLib.segments import check_target
+from R2UNetLib.self_test import R2UNetTest
+from R2UNetLib.setup_section import SetupSection
+from R2UNetLib.shown import Status, show_result
+from R2UNetLib.texts import bundle_problem, describe_bundle, describe_time
+from R2UNetLib.volumes import check_volume, slice_count
+from slicer.i18n import tr as _
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+__all__ = ["R2UNet", "R2UNetLogic", "R2UNetTest", "R2UNetWidget"]
+
+
+class R2UNet(ScriptedLoadableModule):
+    """What Slicer shows of the module before it is opened."""
+
+    def __init__(self, parent: Any) -> None:
+        ScriptedLoadableModule.__init__(self, parent)
+        parent.title = "R2U-Net"
+        parent.categories = [_("Segmentation")]
+        parent.dependencies = []
+        parent.contributors = ["The monai-r2unet developers"]
+        parent.helpText = _(
+            "Segments CT volumes and colour pictures with trained R2U-Nets. Choose a volume, choose what to find, and "
+            "press 'Segment'. For research, not for diagnosis. Nothing leaves your computer."
+        )
+        parent.acknowledgementText = _(
+            "R2U-Net: Alom et al. 2018, arXiv:1802.06955. The networks and their weights come with the Python package "
+            "monai-r2unet, whose bundles name the data they were trained on."
+        )
+
+
+class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """The panel."""
+
+    def __init__(self, parent: Any = None) -> None:
+        self.logic: R2UNetLogic | None = None
+        self.parameters: Any = None
+        self._connection: Any = None
+        self._slicesOf: Any = None  # the volume whose number of slices is shown
+        self._problem: str | None = None  # what keeps the user from segmenting, as it was last shown
+        # Last Slicer's own class, which calls setup() where there is no parent.
+        VTKObservationMixin.__init__(self)
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+
+    # ---- life ----
+
+    def setup(self) -> None:
+        """Build the panel; called once, when it is first shown."""
+        ScriptedLoadableModuleWidget.setup(self)
+        panel = slicer.util.loadUI(self.resourcePath("UI/R2UNet.ui"))
+        self.layout.addWidget(panel)
+        self.ui = slicer.util.childWidgetVariables(panel)
+        panel.setMRMLScene(slicer.mrmlScene)
+        self.logic = R2UNetLogic(self)
+        self.status = Status(self.ui)
+        self.choices = Choices(self.ui)
+        self.setupSection = SetupSection(self.ui, self.onText, self.onSetUpChanged)
+
+        self.ui.resultTable.horizontalHeader().setStretchLastSection(True)
+        self.ui.resultTable.verticalHeader().setVisible(False)
+        self.ui.segmentButton.connect("clicked(bool)", self.onSegmentButton)
+        self.ui.previewButton.connect("clicked(bool)", self.onPreviewButton)
+        self.ui.undoButton.connect("clicked(bool)", self.onUndoButton)
+        self.ui.copyDiagnosticsButton.connect("clicked(bool)", self.onCopyDiagnosticsButton)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneReplaced)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneReplaced)
+        self._connectParameters()
+
+    def enter(self) -> None:
+        """The user opens the panel."""
+        self._connectParameters()
+        self.startWorker()
+
+    def exit(self) -> None:
+        """The user opens another module; what goes on, goes on."""
+
+    def cleanup(self) -> None:
+        """The module is reloaded or Slicer ends: stop everything."""
+        self._disconnectParameters()
+        self.removeObservers()
+        if self.logic is not None:
+            self.setupSection.close()
+            self.logic.close()
+
+    def onReload(self) -> None:
+        """Reload what the module is made of too (for developers)."""
+        for name in [name for name in sys.modules if name.split(".")[0] == "R2UNetLib"]:
+            del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
+
+    def onSceneStartClose(self, caller: Any = None, event: Any = None) -> None:
+        """The parameter node is about to leave."""
+        self._disconnectParameters()
+
+    def onSceneReplaced(self, caller: Any = None, event: Any = None) -> None:
+        """There is an empty scene, or more in it than before."""
+        self._connectParameters()
+
+    # ---- the worker ----
+
+    def startWorker(self) -> None:
+        """Start the worker, which tells what can be chosen; or say what is missing."""
+        try:
+            self.logic.startWorker()
+        except Problem as problem:
+            self.status.complain(str(problem))
+            self.ui.setupCollapsibleButton.collapsed = False
+        else:
+            self._update()
+
+    def onSetUpChanged(self) -> None:
+        """Another Python was chosen, or something was installed."""
+        self.logic.runner.client.stop()
+        self.startWorker()
+
+    def onWorkerChanged(self) -> None:
+        """The worker tells of its bundles and devices, or is gone."""
+        ready = self.logic.runner.client.ready
+        if ready is not None:
+            self.setupSection.show(ready["version"])
+        self.choices.offer(self.logic.bundles, self.logic.devices)
+        self._update()
+
+    def onText(self, line: str) -> None:
+        """There is a line for the log."""
+        self.ui.logTextEdit.appendPlainText(line)
+
+    # ---- choices ----
+
+    def _connectParameters(self) -> None:
+        self._disconnectParameters()
+        self.parameters = self.logic.getParameterNode()
+        if self.parameters.inputVolume is None:
+            self.parameters.inputVolume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+        self._connection = self.parameters.connectGui(self.ui)
+        self.addObserver(self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._update)
+        self.choices.parameters = self.parameters
+        self.choices.offer(self.logic.bundles, self.logic.devices)
+        self._showResult()
+        self._update()
+
+    def _disconnectParameters(self) -> None:
+        if self.parameters is not None:
+            self.parameters.disconnectGui(self._connection)
+            self.removeObserver(self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._update)
+            self.parameters = self.choices.parameters = None
+
+    # ---- buttons ----
+
+    def onSegmentButton(self, checked: bool = False) -> None:
+        """Segment, or cancel what goes on."""
+        if self.logic.busy:
+            self.logic.cancel()
+            self._update()
+            return
+        p = self.parameters
+        slices = (p.firstSlice, p.lastSlice) if p.onlySlices else None
+        if p.outputSegmentation is not None and not self._mayOverwrite(slices):
+            return
+        self._start(
+            lambda: self.logic.process(
+                p.inputVolume,
+                p.bundle,
+                p.outputSegmentation,
+                device=p.device,
+                cpuFallback=p.cpuFallback,
+                slices=slices,
+                allItems=p.allItems and self.ui.allItemsCheckBox.enabled,
+            )
+        )
+
+    def onPreviewButton(self, checked: bool = False) -> None:
+        """Segment the slice that is shown."""
+        p = self.parameters
+        self._start(
+            lambda: self.logic.preview(p.inputVolume, p.bundle, device=p.device, cpuFallback=p.cpuFallback),
+        )
+
+    def onUndoButton(self, checked: bool = False) -> None:
+        """Take back what was written into an existing segmentation."""
+        try:
+            self.logic.undo()
+        except Problem as problem:
+            self.status.complain(str(problem))
+        else:
+            self.status.say(_("Undone: the segmentation is as it was before."))
+        self._showResult()
+        self._update()
+
+    def onCopyDiagnosticsButton(self, checked: bool = False) -> None:
+        """Copy what helps those who help."""
+        slicer.app.clipboard().setText(diagnostics(self.logic, self.ui.logTextEdit.plainText))
+        self.status.say(_("The diagnostics are on the clipboard."))
+
+    def _mayOverwrite(self, slices: tuple[int, int] | None) -> bool:
+        p = self.parameters
+        try:
+            check_volume(p.inputVolume)
+            names = check_target(p.outputSegmentation, p.inputVolume, p.bundle, slices is not None)
+        except Problem as problem:
+            self.status.complain(str(problem))
+            return False
+        question = _("'{segmentation}' already has {segments} from this module. Replace it? Other segments stay.")
+        return not names or slicer.util.confirmYesNoDisplay(
+            question.format(segmentation=p.outputSegmentation.GetName(), segments=", ".join(names))
+        )
+
+    def _start(self, command: Any) -> None:
+        try:
+            command()
+        except Problem as problem:
+            self.status.complain(str(problem))
+            return
+        self.status.start()
+        self.status.say(_("Starting ..."))
+        self._update()
+
+    # ---- what the logic tells ----
+
+    def onProgress(self, done: int, total: int, elapsed: float, remaining: float | None) -> None:
+        """So many slices are done."""
+        self.status.progress(done, total)
+        if not self.logic.cancelling:
+            self.status.say(describe_time(done, total, elapsed, remaining))
+
+    def onFinished(self, outcome: Outcome) -> None:
+        """The job is over."""
+        self.status.end(outcome.state == "done")
+        if outcome.state == "done" and not outcome.preview and self.parameters is not None:
+            self.parameters.result = outcome.node
+        if outcome.state == "failed":
+            self.status.complain(outcome.message)
+        else:
+            self.status.say(outcome.message)
+        self._showResult()
+        self._update()
+
+    # ---- what the panel shows ----
+
+    def _update(self, caller: Any = None, event: Any = None) -> None:
+        if self.parameters is None:
+            return
+        volume, bundle = self.parameters.inputVolume, self.logic.bundle(self.parameters.bundle)
+        self.ui.bundleDescriptionLabel.setText("" if bundle is None else describe_bundle(bundle))
+        self.choices.show()
+        self._updateSlices(volume)
+        self.ui.allItemsCheckBox.setEnabled(volume is not None and sequence_of(volume) is not None)
+
+        problem = self._problemWith(volume, bundle)
+        busy = self.logic.busy
+        self.ui.segmentButton.setText(_("Cancel") if busy else _("Segment"))
+        self.ui.segmentButton.setToolTip(problem or (_("Stop; nothing changes.") if busy else _("Segment the volume.")))
+        self.ui.segmentButton.setEnabled(not self.logic.cancelling and (busy or not problem))
+        self.ui.previewButton.setEnabled(not busy and not problem)
+        self.ui.undoButton.setEnabled(not busy and self.logic.canUndo)
+        for section in (self.ui.inputsCollapsibleButton, self.ui.advancedCollapsibleButton):
+            section.setEnabled(not busy)
+        self.ui.setupCollapsibleButton.setEnabled(not busy)
+        if self.logic.cancelling:
+            self.status.say(_("Cancelling ..."))
+        elif not busy and problem != self._problem:  # else the last message stays
+            self._problem = problem
+            self.status.say(problem or _("Ready."))
+
+    def _problemWith(self, volume: Any, bundle: Any) -> str:
+        """What keeps the user from segmenting; empty if nothing does."""
+        try:
+            if not self.logic.bundles:
+                chosen_python()
+                return self.logic.runner.worker_problem or _("Looking for what can be found in images ...")
+            check_volume(volume)
+        except Problem as problem:
+            return str(problem)
+        return bundle_problem(bundle, self.parameters.bundle)
+
+    def _updateSlices(self, volume: Any) -> None:
+        try:
+            check_volume(volume)
+        except Problem:
+            return
+        last = slice_count(volume) - 1
+        if volume is not self._slicesOf:
+            self._slicesOf = volume
+            if not self.parameters.onlySlices:
+                self.parameters.firstSlice, self.parameters.lastSlice = 0, last
+        for box in (self.ui.firstSliceSpinBox, self.ui.lastSliceSpinBox):
+            box.setMaximum(last)
+            box.setEnabled(self.parameters.onlySlices)
+
+    def _showResult(self) -> None:
+        show_result(self.ui, None if self.parameters is None else self.parameters.result)

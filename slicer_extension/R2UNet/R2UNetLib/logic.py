@@ -1,0 +1,214 @@
+"""What the module does, with or without its panel."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+from slicer.util import VTKObservationMixin
+
+from .job import Job
+from .outputs import sequence_of
+from .parameters import R2UNetParameters
+from .problem import Problem
+from .runner import JobRunner, Listener
+from .volumes import check_volume, shown_slice, slice_count
+
+
+class R2UNetLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
+    """Segments volumes of the scene with the bundles of the Python package monai_r2unet.
+
+    All computing is done by a worker process, which is started when it is first needed and then kept. Call `close` when
+    the logic is no longer needed.
+
+    Example::
+
+        logic = R2UNetLogic()
+        segmentation = logic.process(volume, "lung", waitForCompletion=True)
+        logic.close()
+    """
+
+    def __init__(self, listener: Listener | None = None) -> None:
+        ScriptedLoadableModuleLogic.__init__(self)
+        VTKObservationMixin.__init__(self)
+        self.runner = JobRunner(listener)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._onSceneClosing)
+
+    def getParameterNode(self) -> R2UNetParameters:
+        """The parameters that are saved with the scene."""
+        return R2UNetParameters(super().getParameterNode())
+
+    # ---- state ----
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being segmented."""
+        return self.runner.job is not None
+
+    @property
+    def cancelling(self) -> bool:
+        """Whether it is being cancelled."""
+        return self.runner.job is not None and self.runner.job.cancelling
+
+    @property
+    def canUndo(self) -> bool:
+        """Whether the last segmentation was written into an existing one and can be taken back."""
+        return self.runner.undo is not None and self.runner.undo.node.GetScene() is not None
+
+    @property
+    def bundles(self) -> list[dict[str, Any]]:
+        """The bundles that there are, as the worker describes them; none before it was ready."""
+        return self.runner.bundles
+
+    @property
+    def devices(self) -> list[dict[str, Any]]:
+        """The devices that there are, as the worker describes them; none before it has found out."""
+        return self.runner.client.devices
+
+    def bundle(self, name: str) -> dict[str, Any] | None:
+        """The description of a bundle; None if there is none of that name."""
+        return next((bundle for bundle in self.bundles if bundle["name"] == name), None)
+
+    # ---- commands ----
+
+    def startWorker(self) -> None:
+        """Start the worker, if it does not run; segmenting does it too.
+
+        Raises:
+            Problem: if it cannot be started.
+        """
+        self.runner.start_worker()
+
+    def process(
+        self,
+        volume: slicer.vtkMRMLVolumeNode,
+        bundle: str,
+        segmentation: slicer.vtkMRMLSegmentationNode | None = None,
+        *,
+        device: str = "auto",
+        cpuFallback: bool = False,
+        slices: tuple[int, int] | None = None,
+        allItems: bool = False,
+        waitForCompletion: bool = False,
+    ) -> slicer.vtkMRMLSegmentationNode | None:
+        """Segment a volume.
+
+        Args:
+            volume: CT, or a colour picture as a vector volume, whatever the bundle is made for.
+            bundle: name of the bundle.
+            segmentation: to write into; only segments that this module made of the same bundle are replaced. None for a
+                new one.
+            device: "auto", "cpu", "cuda:0", ...
+            cpuFallback: go on with the CPU when the memory of the graphics card is full.
+            slices: index of the first and of the last axial slice; the others are left as they are. None for all.
+            allItems: segment each item of the volume's sequence; only into a new segmentation.
+            waitForCompletion: return when all is done. Without it the listener is told.
+
+        Returns:
+            The segmentation, with waitForCompletion; else None.
+
+        Raises:
+            Problem: if it cannot be done; nothing in the scene has changed.
+        """
+        check_volume(volume)
+        items = [volume]
+        if allItems:
+            found = sequence_of(volume)
+            if found is None:
+                raise Problem(_("The volume '{name}' is not part of a sequence.").format(name=volume.GetName()))
+            if segmentation is not None:
+                raise Problem(_("All items of a sequence can only be segmented into a new segmentation."))
+            items = [found[1].GetNthDataNode(index) for index in range(found[1].GetNumberOfDataNodes())]
+            for item in items:
+                check_volume(item)
+        if slices is not None and not 0 <= slices[0] <= slices[1] < slice_count(volume):
+            raise Problem(
+                _("The slices {first} to {last} were chosen, but the volume has those from 0 to {end}.").format(
+                    first=slices[0], last=slices[1], end=slice_count(volume) - 1
+                )
+            )
+        title = self._prepare(bundle)
+        job = Job(volume, bundle, title, device, cpuFallback, slices, segmentation, items)
+        return self._run(job, waitForCompletion)
+
+    def preview(
+        self,
+        volume: slicer.vtkMRMLVolumeNode,
+        bundle: str,
+        index: int | None = None,
+        *,
+        device: str = "auto",
+        cpuFallback: bool = False,
+        waitForCompletion: bool = False,
+    ) -> slicer.vtkMRMLSegmentationNode | None:
+        """Segment one axial slice into the volume's preview; other slices of the preview stay as they are.
+
+        Args:
+            volume: see `process`, as for what is not named here.
+            bundle: see `process`.
+            index: of the slice; None for the one that the Red view shows.
+            device: see `process`.
+            cpuFallback: see `process`.
+            waitForCompletion: see `process`.
+
+        Returns:
+            The preview, with waitForCompletion; else None.
+
+        Raises:
+            Problem: see `process`.
+        """
+        check_volume(volume)
+        slices = (shown_slice(volume) if index is None else index,) * 2
+        title = self._prepare(bundle)
+        job = Job(volume, bundle, title, device, cpuFallback, slices, None, [volume], preview=True)
+        return self._run(job, waitForCompletion)
+
+    def cancel(self) -> None:
+        """Stop what is going on; the scene stays as it is. The listener is told when it has stopped."""
+        self.runner.cancel()
+
+    def undo(self) -> None:
+        """Take back what was last written into an existing segmentation.
+
+        Raises:
+            Problem: if there is nothing to take back.
+        """
+        undo, self.runner.undo = self.runner.undo, None
+        if undo is None:
+            raise Problem(_("There is nothing to undo."))
+        undo.undo()
+
+    def close(self) -> None:
+        """Stop everything; for the end of the panel, of the module and of Slicer. Waits for the worker, seconds."""
+        self.removeObservers()
+        self.runner.listener = None
+        self.runner.close()
+
+    def _run(self, job: Job, wait: bool) -> slicer.vtkMRMLSegmentationNode | None:
+        self.runner.start(job)
+        if not wait:
+            return None
+        while self.runner.job is job:
+            slicer.app.processEvents()
+            time.sleep(0.005)
+        outcome = self.runner.outcome
+        if outcome is None:
+            raise Problem(_("The module was closed before the segmentation was done."))
+        if outcome.state != "done":
+            raise Problem(outcome.message)
+        return outcome.node
+
+    def _prepare(self, bundle: str) -> str:
+        """Make sure that a job can start; returns the title of the bundle, for the names of nodes."""
+        if self.busy:
+            raise Problem(_("A segmentation is still going on: wait for it or cancel it."))
+        self.startWorker()
+        described = self.bundle(bundle)
+        return bundle if described is None else ", ".join(label["name"] for label in described["labels"])
+
+    def _onSceneClosing(self, caller: Any = None, event: Any = None) -> None:
+        self.runner.undo = None
+        self.cancel()

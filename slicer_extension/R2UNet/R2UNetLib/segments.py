@@ -1,0 +1,292 @@
+"""Masks of the worker as segments of the scene: names, colours and terminology, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from slicer.util import arrayFromVTKMatrix, vtkMatrixFromArray
+from vtk.util.numpy_support import vtk_to_numpy
+
+from .problem import Problem
+from .volumes import axial_axis, ijk_to_ras, is_picture
+
+OURS = "R2UNet.Segment"  # tag of the segments that this module made: bundle and label
+PICTURE = "R2UNet.Picture"  # tag of those in colour pictures, which have an area but no volume
+SAME_GRID = 1e-3  # of a voxel
+
+
+@dataclass
+class ResultSegment:
+    """A segment that the worker found.
+
+    Args:
+        key: tells it apart from the other labels of the bundle.
+        segment: its name, colour and tags; without voxels.
+        mask: (K, J, I) on the grid of the volume that the worker got, 0 and 1.
+    """
+
+    key: str
+    segment: slicer.vtkSegment
+    mask: np.ndarray
+
+
+@dataclass
+class Undo:
+    """What a segmentation node was before segments were written into it; other segments are none of its business."""
+
+    node: slicer.vtkMRMLSegmentationNode
+    before: list[tuple[str, slicer.vtkOrientedImageData | None]] = field(default_factory=list)
+
+    def undo(self) -> None:
+        """Take out what was added and put back what was replaced.
+
+        Raises:
+            Problem: if the segmentation has left the scene.
+        """
+        if self.node.GetScene() is None:
+            raise Problem(_("The segmentation is no longer in the scene, so there is nothing to undo."))
+        segmentation = self.node.GetSegmentation()
+        for segment_id, labelmap in reversed(self.before):
+            if segmentation.GetSegment(segment_id) is None:  # the user removed it
+                continue
+            if labelmap is None:
+                segmentation.RemoveSegment(segment_id)
+            else:
+                _set_labelmap(segmentation, segment_id, labelmap)
+
+
+@dataclass
+class Measurement:
+    """Size of a segment: `millilitres` is None in a picture."""
+
+    name: str
+    voxels: int
+    millilitres: float | None
+
+
+def read_result(path: Path) -> list[ResultSegment]:
+    """The segments in a ``.seg.nrrd`` file of the worker.
+
+    Raises:
+        Problem: if it cannot be read.
+    """
+    scene = slicer.vtkMRMLScene()  # of its own: the user's stays as it is until all is well
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    storage = slicer.vtkMRMLSegmentationStorageNode()
+    storage.SetFileName(str(path))
+    if not storage.ReadData(node):
+        raise Problem(_("The result {path} could not be read: is the disk full?").format(path=path))
+    segmentation = node.GetSegmentation()
+    found = []
+    for segment_id in segmentation.GetSegmentIDs():
+        segment = slicer.vtkSegment()
+        segment.DeepCopyMetadata(segmentation.GetSegment(segment_id))
+        found.append(ResultSegment(segment_id, segment, _array(_labelmap(node, segment_id))))
+    return found
+
+
+def check_target(
+    target: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkMRMLVolumeNode, bundle: str, partial: bool
+) -> list[str]:
+    """Check that the segments of a bundle can be written into a segmentation.
+
+    Args:
+        target: an existing segmentation.
+        volume: that is going to be segmented.
+        bundle: name of the bundle.
+        partial: whether only some slices will be written.
+
+    Returns:
+        Names of our segments in it that would be overwritten.
+
+    Raises:
+        Problem: if the segmentation cannot take them; the sentence says why.
+    """
+    segmentation = target.GetSegmentation()
+    if segmentation.GetNumberOfSegments() and not segmentation.IsSourceRepresentationImageData():
+        raise Problem(
+            _(
+                "The segmentation '{name}' is made of surfaces: convert it to a binary labelmap in the module "
+                "Segmentations, or choose 'Create new segmentation'."
+            ).format(name=target.GetName())
+        )
+    if target.GetParentTransformNode() is not volume.GetParentTransformNode():
+        raise Problem(
+            _(
+                "The segmentation '{name}' and the volume are under different transforms: give both the same one, or "
+                "choose 'Create new segmentation'."
+            ).format(name=target.GetName())
+        )
+    ours = [segment_id for segment_id, key in _our_segments(target).items() if key.startswith(f"{bundle}/")]
+    if partial:
+        for segment_id in ours:
+            _on_grid(_labelmap(target, segment_id), volume)
+    return [segmentation.GetSegment(segment_id).GetName() for segment_id in ours]
+
+
+def write_segments(
+    found: Sequence[ResultSegment],
+    target: slicer.vtkMRMLSegmentationNode,
+    volume: slicer.vtkMRMLVolumeNode,
+    bundle: str,
+    slices: tuple[int, int] | None = None,
+) -> Undo:
+    """Write segments into a segmentation, in the volume's geometry. Segments that are not ours are not touched.
+
+    Args:
+        found: what the worker found.
+        target: where to; checked by `check_target`.
+        volume: that was segmented.
+        bundle: name of the bundle.
+        slices: first and last axial slice that were segmented: only these are changed. None for all.
+    """
+    segmentation = target.GetSegmentation()
+    surfaces = segmentation.ContainsRepresentation(_closed_surface())
+    ours = {key: segment_id for segment_id, key in _our_segments(target).items()}
+    undo = Undo(target)
+    for result in found:
+        key = f"{bundle}/{result.key}"
+        segment_id = ours.get(key)
+        if segment_id is None:
+            segment = slicer.vtkSegment()
+            segment.DeepCopyMetadata(result.segment)
+            segment.SetTag(OURS, key)
+            if is_picture(volume):
+                segment.SetTag(PICTURE, "1")
+            segment.SetLabelValue(1)
+            segment.AddRepresentation(_binary_labelmap(), _image(_whole(result.mask, None, volume, slices), volume))
+            segment_id = segmentation.GenerateUniqueSegmentID(result.key)
+            segmentation.AddSegment(segment, segment_id)
+            undo.before.append((segment_id, None))
+        else:
+            before = _labelmap(target, segment_id)
+            mask = _whole(result.mask, before, volume, slices)
+            undo.before.append((segment_id, before))
+            _set_labelmap(segmentation, segment_id, _image(mask, volume))
+    if surfaces:
+        segmentation.CreateRepresentation(_closed_surface(), True)
+    return undo
+
+
+def measure(target: slicer.vtkMRMLSegmentationNode) -> list[Measurement]:
+    """Sizes of our segments in a segmentation."""
+    sizes = []
+    for segment_id in _our_segments(target):
+        segment = target.GetSegmentation().GetSegment(segment_id)
+        labelmap = _labelmap(target, segment_id)
+        voxels = int(np.count_nonzero(_array(labelmap)))
+        voxel = abs(np.linalg.det(_image_to_world(labelmap)[:3, :3]))
+        millilitres = None if segment.HasTag(PICTURE) else voxels * voxel / 1000
+        sizes.append(Measurement(segment.GetName(), voxels, millilitres))
+    return sizes
+
+
+def _our_segments(node: slicer.vtkMRMLSegmentationNode) -> dict[str, str]:
+    """ID of each segment that this module made -> bundle and label."""
+    segmentation = node.GetSegmentation()
+    ours = {}
+    for segment_id in segmentation.GetSegmentIDs():
+        tag = vtk.reference("")
+        if segmentation.GetSegment(segment_id).GetTag(OURS, tag):
+            ours[segment_id] = str(tag)
+    return ours
+
+
+def _whole(
+    mask: np.ndarray,
+    before: slicer.vtkOrientedImageData | None,
+    volume: slicer.vtkMRMLVolumeNode,
+    slices: tuple[int, int] | None,
+) -> np.ndarray:
+    """The mask of the whole volume: some slices from `mask`, the others as they were before."""
+    if slices is None:
+        return mask
+    if before is None:
+        whole = np.zeros(volume.GetImageData().GetDimensions()[::-1], np.uint8)
+    else:
+        whole = _on_grid(before, volume)
+    where = [slice(None)] * 3
+    where[2 - axial_axis(ijk_to_ras(volume))] = slice(slices[0], slices[1] + 1)
+    whole[tuple(where)] = mask
+    return whole
+
+
+def _on_grid(labelmap: slicer.vtkOrientedImageData, volume: slicer.vtkMRMLVolumeNode) -> np.ndarray:
+    """A labelmap as (K, J, I) of the whole volume, 0 and 1.
+
+    Raises:
+        Problem: if its voxels are not those of the volume.
+    """
+    to_volume = np.linalg.inv(ijk_to_ras(volume)) @ _image_to_world(labelmap)
+    shift = np.round(to_volume[:3, 3]).astype(int)
+    expected = np.eye(4)
+    expected[:3, 3] = shift
+    extent = labelmap.GetExtent()
+    dimensions = volume.GetImageData().GetDimensions()
+    starts = [extent[2 * axis] + shift[axis] for axis in range(3)]
+    stops = [extent[2 * axis + 1] + shift[axis] + 1 for axis in range(3)]
+    inside = min(starts) >= 0 and all(stop <= count for stop, count in zip(stops, dimensions, strict=True))
+    if np.abs(to_volume - expected).max() * max(dimensions) > SAME_GRID * max(dimensions) or not inside:
+        raise Problem(
+            _(
+                "The segmentation has other voxels than the volume '{name}', so single slices cannot be written into "
+                "it: choose 'Create new segmentation'."
+            ).format(name=volume.GetName())
+        )
+    whole = np.zeros(dimensions[::-1], np.uint8)
+    where = tuple(slice(start, stop) for start, stop in zip(starts[::-1], stops[::-1], strict=True))
+    whole[where] = _array(labelmap)
+    return whole
+
+
+def _labelmap(node: slicer.vtkMRMLSegmentationNode, segment_id: str) -> slicer.vtkOrientedImageData:
+    """A copy of the voxels of one segment, whether it shares its labelmap with others or not."""
+    labelmap = slicer.vtkOrientedImageData()
+    node.GetBinaryLabelmapRepresentation(segment_id, labelmap)
+    return labelmap
+
+
+def _array(labelmap: slicer.vtkOrientedImageData) -> np.ndarray:
+    scalars = labelmap.GetPointData().GetScalars()
+    if scalars is None:
+        return np.zeros(labelmap.GetDimensions()[::-1], np.uint8)
+    return (vtk_to_numpy(scalars).reshape(labelmap.GetDimensions()[::-1]) > 0).astype(np.uint8)
+
+
+def _image(mask: np.ndarray, volume: slicer.vtkMRMLVolumeNode) -> slicer.vtkOrientedImageData:
+    """A mask (K, J, I) as a labelmap in the geometry of the volume."""
+    image = slicer.vtkOrientedImageData()
+    image.SetDimensions(*mask.shape[::-1])
+    image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+    vtk_to_numpy(image.GetPointData().GetScalars())[:] = mask.ravel()
+    image.SetImageToWorldMatrix(vtkMatrixFromArray(ijk_to_ras(volume)))
+    return image
+
+
+def _image_to_world(labelmap: slicer.vtkOrientedImageData) -> np.ndarray:
+    matrix = vtk.vtkMatrix4x4()
+    labelmap.GetImageToWorldMatrix(matrix)
+    return arrayFromVTKMatrix(matrix)
+
+
+def _set_labelmap(segmentation: slicer.vtkSegmentation, segment_id: str, labelmap: slicer.vtkOrientedImageData) -> None:
+    """Give a segment other voxels; its name, colour and place in the list stay."""
+    segmentation.SeparateSegmentLabelmap(segment_id)  # others may share it
+    segment = segmentation.GetSegment(segment_id)
+    segment.RemoveAllRepresentations()
+    segment.SetLabelValue(1)
+    segment.AddRepresentation(_binary_labelmap(), labelmap)
+
+
+def _binary_labelmap() -> str:
+    return slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+
+
+def _closed_surface() -> str:
+    return slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()

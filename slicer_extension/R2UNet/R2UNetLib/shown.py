@@ -1,0 +1,61 @@
+"""What the panel shows below its buttons: how far it is, what it has to say, and the result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qt
+import slicer
+
+from .segments import measure
+
+ERROR_STYLE = "color: #b00020; font-weight: bold"
+
+
+class Status:
+    """The progress bar and the sentence below it.
+
+    Args:
+        ui: the widgets of the panel.
+    """
+
+    def __init__(self, ui: Any) -> None:
+        self.bar = ui.progressBar
+        self.label = ui.statusLabel
+
+    def say(self, sentence: str) -> None:
+        """Show a sentence."""
+        self.label.setStyleSheet("")
+        self.label.setText(sentence)
+
+    def complain(self, sentence: str) -> None:
+        """Show a sentence about what went wrong."""
+        self.end(False)
+        self.label.setStyleSheet(ERROR_STYLE)
+        self.label.setText(sentence)
+
+    def start(self) -> None:
+        """Something goes on, and nobody knows yet how far it is."""
+        self.bar.setMaximum(0)
+
+    def progress(self, done: int, total: int) -> None:
+        """So many slices are done."""
+        self.bar.setMaximum(total)
+        self.bar.setValue(done)
+
+    def end(self, done: bool) -> None:
+        """Nothing goes on any more."""
+        self.bar.setMaximum(1)
+        self.bar.setValue(int(done))
+
+
+def show_result(ui: Any, node: slicer.vtkMRMLSegmentationNode | None) -> None:
+    """Fill the table with the sizes of a segmentation's segments, and offer its surface."""
+    sizes = [] if node is None else measure(node)
+    ui.resultTable.setRowCount(len(sizes))
+    for row, size in enumerate(sizes):
+        volume = "-" if size.millilitres is None else f"{size.millilitres:.1f}"
+        for column, text in enumerate((size.name, f"{size.voxels}", volume)):
+            ui.resultTable.setItem(row, column, qt.QTableWidgetItem(text))
+    ui.show3DButton.setSegmentationNode(node)
+    ui.show3DButton.setEnabled(node is not None)

@@ -1,0 +1,55 @@
+"""What the worker tells, in words for the panel."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+from slicer.i18n import tr as _
+
+GIB = 2**30
+
+
+def describe_bundle(bundle: dict[str, Any]) -> str:
+    """What a network is made for and what it is not, as rich text."""
+    parts = (
+        (_("Intended use"), bundle["intended_use"]),
+        (_("Limits"), bundle["limits"]),
+        (_("Trained on"), bundle["data_source"]),
+        (_("Licence of the weights"), bundle["licence"]),
+    )
+    lines = [f"<b>{html.escape(name)}:</b> {html.escape(text)}" for name, text in parts if text]
+    return "<br>".join([html.escape(bundle["task"]), *lines])
+
+
+def describe_device(device: dict[str, Any]) -> str:
+    """A device by its name, with its free memory where that is known."""
+    if device.get("free_bytes") is None or device.get("total_bytes") is None:
+        return str(device["name"])
+    return _("{name}, {free:.1f} of {total:.1f} GB free").format(
+        name=device["name"], free=device["free_bytes"] / GIB, total=device["total_bytes"] / GIB
+    )
+
+
+def describe_time(done: int, total: int, elapsed: float, remaining: float | None) -> str:
+    """How far it is, and how long it will still take."""
+    if remaining is None:
+        return _("Slice {done} of {total}, {elapsed:.0f} s so far").format(done=done, total=total, elapsed=elapsed)
+    return _("Slice {done} of {total}, {elapsed:.0f} s so far, about {remaining:.0f} s to go").format(
+        done=done, total=total, elapsed=elapsed, remaining=remaining
+    )
+
+
+def bundle_problem(bundle: dict[str, Any] | None, name: str) -> str:
+    """Why a bundle cannot be used; empty if it can."""
+    if bundle is None:
+        return _("'{name}' is not installed here: choose another entry under 'Find'.").format(name=name)
+    if bundle["weights"] == "missing":
+        return _(
+            "'{title}' has no trained weights yet, so it cannot find anything: choose another entry under 'Find'."
+        ).format(title=bundle["title"])
+    if bundle["weights"] == "damaged":
+        return _("The weights of '{title}' are damaged: install R2U-Net again under 'Set up'.").format(
+            title=bundle["title"]
+        )
+    return ""

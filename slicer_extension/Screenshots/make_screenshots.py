@@ -1,0 +1,86 @@
+"""Photograph the panel in four states, with Slicer's data model and the real worker, but without Slicer's application.
+
+    python slicer_extension/Screenshots/make_screenshots.py
+
+The widgets of MRML and CTK are imitated (see Testing/standins), so that in Slicer they look somewhat different.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+SCREENSHOTS = Path(__file__).resolve().parent
+EXTENSION = SCREENSHOTS.parent
+SAMPLE = EXTENSION.parent / "bundles" / "lung" / "sample" / "images" / "LCTSC_008.nii.gz"
+sys.path.insert(0, str(EXTENSION / "Testing"))
+
+
+def main() -> None:
+    """Make all pictures."""
+    import standins
+    from standins.application import load_module
+
+    app = standins.install()
+    module = load_module(EXTENSION / "R2UNet" / "R2UNet.py")
+    import qt
+    import slicer
+
+    parent = slicer.qMRMLWidget()
+    parent.setLayout(qt.QVBoxLayout())
+    parent.setMRMLScene(slicer.mrmlScene)
+    panel = module.R2UNetWidget(parent)
+    panel.setup()
+    panel.ui.advancedCollapsibleButton.collapsed = True
+    parent.show()
+    panel.enter()
+    wait(app, lambda: panel.logic.devices)
+
+    volume = slicer.util.loadVolume(str(SAMPLE), {"name": "Chest CT"})
+    panel.parameters.inputVolume = volume
+    panel.parameters.bundle = "lung"
+    take(app, parent, "idle")
+
+    panel.ui.advancedCollapsibleButton.collapsed = False
+    panel.ui.segmentButton.click()
+    wait(app, lambda: panel.ui.progressBar.value > 6)
+    take(app, parent, "running")
+    wait(app, lambda: not panel.logic.busy)
+    take(app, parent, "done")
+
+    panel.ui.advancedCollapsibleButton.collapsed = True
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Planning")
+    moved = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Registration")
+    other.SetAndObserveTransformNodeID(moved.GetID())
+    panel.parameters.outputSegmentation = other
+    panel.ui.segmentButton.click()
+    take(app, parent, "error")
+    panel.cleanup()
+
+
+def wait(app: Any, condition: Callable[[], Any], seconds: float = 300) -> None:
+    """Let Qt work until a condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError("the panel did not get there")
+        app.processEvents()
+        time.sleep(0.01)
+
+
+def take(app: Any, widget: Any, name: str) -> None:
+    """Photograph the panel, as high as it needs to be."""
+    for _ in range(3):  # layouts settle one after the other
+        app.processEvents()
+        widget.setMinimumSize(440, widget.layout().heightForWidth(440) if widget.layout().hasHeightForWidth() else 0)
+        widget.resize(440, widget.layout().totalSizeHint().height())
+    app.processEvents()
+    if not widget.grab().save(str(SCREENSHOTS / f"{name}.png")):
+        raise OSError(f"{name}.png could not be written")
+
+
+if __name__ == "__main__":
+    main()

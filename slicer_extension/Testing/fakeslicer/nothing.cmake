@@ -1,0 +1,1 @@
+# Nothing: what Slicer does here needs Slicer.
