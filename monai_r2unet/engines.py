@@ -18,6 +18,7 @@ from torch import nn
 
 from monai_r2unet.errors import InputError, first_line
 from monai_r2unet.inferers import fastest_type, is_out_of_memory
+from monai_r2unet.startup import hidden_modules
 
 __all__ = ["ENGINES", "OpenVINONetwork", "check_engine", "with_engine"]
 
@@ -144,17 +145,12 @@ def _import_openvino() -> Any:
     Raises:
         InputError: if it is not installed or does not work.
     """
-    reporting = "openvino_telemetry"
-    hidden = reporting not in sys.modules and "openvino" not in sys.modules
-    if hidden:
-        # None is Python's own way to say that a module cannot be imported, which OpenVINO is made for.
-        sys.modules[reporting] = None  # type: ignore[assignment]
+    # Without its package for reporting OpenVINO works as well, which it is made for.
+    reporting = () if "openvino" in sys.modules else ("openvino_telemetry",)
     try:
-        return importlib.import_module("openvino")
+        with hidden_modules(*reporting):
+            return importlib.import_module("openvino")
     except ImportError as error:
         raise InputError(
             f"the engine 'openvino' is not installed ({first_line(error)}): pip install \"monai-r2unet[openvino]\""
         ) from error
-    finally:
-        if hidden:
-            del sys.modules[reporting]

@@ -1,11 +1,13 @@
-"""A quick start for processes that only segment with the shipped bundles."""
+"""Imports without what is not needed: a quick start for processes that only segment with the shipped bundles."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
+from collections.abc import Iterator
 
-__all__ = ["import_monai_for_segmentation"]
+__all__ = ["hidden_modules", "import_monai_for_segmentation"]
 
 # What MONAI imports where it is installed, though segmentation never uses it: half of the time until the first slice.
 UNUSED = ("ignite", "matplotlib", "pandas", "sklearn", "tensorboard")
@@ -18,12 +20,19 @@ def import_monai_for_segmentation() -> None:
     """
     if "monai" in sys.modules:
         return
-    hidden = [name for name in UNUSED if name not in sys.modules]
+    with hidden_modules(*UNUSED):
+        for name in ("monai", "monai.bundle", "monai.inferers", "monai.transforms"):
+            importlib.import_module(name)
+
+
+@contextlib.contextmanager
+def hidden_modules(*names: str) -> Iterator[None]:
+    """Let those of the modules that are not imported yet pass for not installed, as long as the context lasts."""
+    hidden = [name for name in names if name not in sys.modules]
     # None is Python's own way to say that a module cannot be imported.
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:
-        for name in ("monai", "monai.bundle", "monai.inferers", "monai.transforms"):
-            importlib.import_module(name)
+        yield
     finally:
         for name in hidden:
             if sys.modules.get(name) is None:

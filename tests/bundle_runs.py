@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.utils import set_determinism
+
+from monai_r2unet.checkpoints import latest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SCHEMA = Path(__file__).parent / "data" / "meta_schema_20240725.json"
@@ -66,6 +70,23 @@ def workflow(run: str, *config_files: str, **overrides: object) -> ConfigWorkflo
     )
     made.initialize()
     return made
+
+
+def kill_training_after_two_epochs(arguments: list[str], out: Path) -> int:
+    """Run a training as a process, kill it once ``out`` holds its second checkpoint, and tell the epoch it reached."""
+    killed = subprocess.Popen(
+        [sys.executable, *arguments], env=environment(), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 300
+        while not (out / "resume" / "checkpoint_epoch=2.pt").exists():
+            assert killed.poll() is None, "the training ended by itself"
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+    return int(Path(latest(out / "resume")).stem.partition("=")[2])
 
 
 def config(*files: str) -> ConfigParser:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from arrays import values
 
 from monai_r2unet.io import same_grid
 
@@ -19,10 +20,6 @@ ORDERS = sorted(
 )
 UPRIGHT = (0.0, 0.0, 0.0)
 STEEPEST = 30.0  # degrees
-
-
-def values(image: sitk.Image) -> np.ndarray:
-    return np.asarray(sitk.GetArrayFromImage(image))
 
 
 def stored(image: sitk.Image, order: str, rotation: Sequence[float] = UPRIGHT) -> sitk.Image:

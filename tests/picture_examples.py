@@ -94,10 +94,6 @@ def below(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def values(path: str | Path) -> np.ndarray:
-    return np.asarray(Image.open(path))
-
-
 def zipped(files: Files) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as pack:

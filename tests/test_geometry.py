@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from arrays import values
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from lung_examples import LUNG
@@ -32,7 +33,6 @@ from orientations import (
     some_rotation,
     stored,
     tilt,
-    values,
     write_series,
 )
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from arrays import values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import NibabelReader
@@ -50,10 +51,6 @@ def volume(frame: str = "axial", dtype: str = "int16", size: tuple[int, ...] = (
     image.SetOrigin((-123.456, 78.9, 1718.5))
     image.SetDirection(FRAMES[frame])
     return image
-
-
-def values(image: sitk.Image) -> np.ndarray:
-    return np.asarray(sitk.GetArrayFromImage(image))
 
 
 def assert_same(a: sitk.Image, b: sitk.Image) -> None:

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import bundle_runs
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from arrays import values
+from bundle_runs import (
+    QUIET,
+    REPOSITORY,
+    SCHEMA,
+    assert_equal,
+    checkpoint,
+    command,
+    config,
+    history,
+    in_checkout,
+    kill_training_after_two_epochs,
+    process,
+)
 from ignite.engine import Engine, Events
 from lung_examples import LUNG, SIZE, copy_bundle, small_ct, write_dataset, write_random_weights
-from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
-from monai.utils import set_determinism
+from monai.bundle import ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
 
 from monai_r2unet.bundle import Bundle
 from monai_r2unet.checkpoints import latest, sha256
@@ -32,7 +41,6 @@ from monai_r2unet.metrics import evaluate_case
 from monai_r2unet.networks import R2UNet, RUNet
 from monai_r2unet.segmenter import Segmenter
 
-REPOSITORY = LUNG.parents[1]
 TRAIN = "bundles/lung/train.json"
 EVALUATE = "bundles/lung/configs/evaluate.json"
 INFERENCE = "bundles/lung/configs/inference.json"
@@ -40,11 +48,7 @@ MULTI_GPU = "bundles/lung/configs/multi_gpu_train.json"
 PAPER = "bundles/lung/configs/paper.json"
 
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:NvImgCodecPydicomReader",  # what MONAI says of a decoder that is not used
-    "ignore:'(min_delta|cumulative_delta)' is deprecated",  # in Ignite, by MONAI
-    "ignore:No hash value provided",  # for the schema, which lies here
-)
+pytestmark = [pytest.mark.filterwarnings(warning) for warning in QUIET]
 
 
 @pytest.fixture
@@ -68,38 +72,12 @@ def segmenter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Segmenter:
 
 @pytest.fixture(autouse=True)
 def _as_from_the_command_line(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """In the root of the checkout; what a run changes in this process is put back."""
-    monkeypatch.chdir(REPOSITORY)
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    yield
-    set_determinism(None)
-
-
-def command(run: str, *config_files: str, **overrides: object) -> list[str]:
-    files = config_files[0] if len(config_files) == 1 else str(list(config_files))
-    options = [text for name, value in overrides.items() for text in (f"--{name}", str(value))]
-    return ["-m", "monai.bundle", "run", run, "--config_file", files, *options]
-
-
-def process(arguments: list[str], folder: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
-    """Run Python with `arguments` in `folder`, as from a checkout that is not installed."""
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=folder, env=environment)
+    yield from in_checkout(monkeypatch)
 
 
 def workflow(run: str, *config_files: str, **overrides: object) -> ConfigWorkflow:
-    """The same as `process`, in this process and not yet run."""
-    made = ConfigWorkflow(
-        config_file=list(config_files),
-        workflow_type="infer" if run == "inference" else "train",
-        logging_file=False,
-        run_id=run,
-        **{"device": "cpu", "slice_size": SIZE, "progress_bar": False},
-        **{name: str(value) if isinstance(value, Path) else value for name, value in overrides.items()},
-    )
-    made.initialize()
-    return made
+    """On 64 x 64 pixels, unless something else is asked for."""
+    return bundle_runs.workflow(run, *config_files, **{"slice_size": SIZE, **overrides})
 
 
 def train(**overrides: object) -> ConfigWorkflow:
@@ -107,25 +85,6 @@ def train(**overrides: object) -> ConfigWorkflow:
     made.run()
     made.finalize()
     return made
-
-
-def history(folder: Path) -> list[dict[str, float]]:
-    with (folder / "history.csv").open(newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-
-
-def checkpoint(folder: Path, epoch: int) -> dict[str, Any]:
-    content: dict[str, Any] = torch.load(folder / "resume" / f"checkpoint_epoch={epoch}.pt", weights_only=True)
-    return content
-
-
-def values(image: sitk.Image) -> np.ndarray:
-    return np.asarray(sitk.GetArrayFromImage(image))
-
-
-def assert_equal(got: Any, expected: Any) -> None:
-    """Compare nested states with tensors in them, bit for bit."""
-    torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
 # ---- training --------------------------------------------------------------------------------------------------------
@@ -176,22 +135,8 @@ def test_training_reports_and_its_options_act(data: Path, tmp_path: Path) -> Non
 def test_a_killed_training_is_resumed_where_it_was(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = {"dataset_dir": data, "output_dir": out, "seed": 3}
-    killed = subprocess.Popen(
-        [sys.executable, *command("training", TRAIN, epochs=1000, slice_size=SIZE, device="cpu", **options)],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 300
-        while not (out / "resume" / "checkpoint_epoch=2.pt").exists():
-            assert killed.poll() is None, "the training ended by itself"
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-    finally:
-        killed.send_signal(signal.SIGKILL)
-        killed.wait()
-    reached = int(Path(latest(out / "resume")).stem.partition("=")[2])
+    arguments = command("training", TRAIN, epochs=1000, slice_size=SIZE, device="cpu", **options)
+    reached = kill_training_after_two_epochs(arguments, out)
     assert reached >= 1
     saved = checkpoint(out, reached)
     # As if it had been killed while it wrote the next one.
@@ -394,26 +339,19 @@ def test_an_image_and_a_label_of_different_shapes_are_named(
 # ---- the files -------------------------------------------------------------------------------------------------------
 
 
-def config(*files: str) -> ConfigParser:
-    parser = ConfigParser()
-    parser.read_config([str(REPOSITORY / file) for file in files])
-    return parser
-
-
 def test_the_metadata_are_as_monai_demands(tmp_path: Path) -> None:
-    schema = Path(__file__).parent / "data" / "meta_schema_20240725.json"
-    verify_metadata(meta_file="bundles/lung/metadata.json", filepath=schema)
+    verify_metadata(meta_file="bundles/lung/metadata.json", filepath=SCHEMA)
     metadata = Bundle(LUNG).metadata
     assert metadata["version"] in metadata["changelog"]
     changes: list[dict[str, Any]] = [{"task": 3}, {"network_data_format": {"inputs": {}}}, {"references": "one"}]
     for change in changes:
         (tmp_path / "metadata.json").write_text(json.dumps(metadata | change))
         with pytest.raises(ValueError, match="Failed validating"):
-            verify_metadata(meta_file=str(tmp_path / "metadata.json"), filepath=schema)
+            verify_metadata(meta_file=str(tmp_path / "metadata.json"), filepath=SCHEMA)
     del metadata["copyright"]
     (tmp_path / "metadata.json").write_text(json.dumps(metadata))
     with pytest.raises(ValueError, match="Failed validating"):
-        verify_metadata(meta_file=str(tmp_path / "metadata.json"), filepath=schema)
+        verify_metadata(meta_file=str(tmp_path / "metadata.json"), filepath=SCHEMA)
 
 
 def test_the_network_is_as_the_metadata_say() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from arrays import values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -40,10 +41,6 @@ def save(array: np.ndarray, path: Path, mode: str | None = None, **options: obje
     picture = Image.fromarray(array)
     (picture if mode is None else picture.convert(mode)).save(path, **options)
     return path
-
-
-def values(image: sitk.Image) -> np.ndarray:
-    return np.asarray(sitk.GetArrayFromImage(image))
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------

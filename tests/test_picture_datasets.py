@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from arrays import pixels
 from picture_examples import (
     SIZE,
     SKIN_NAMES,
@@ -26,7 +27,6 @@ from picture_examples import (
     stare_files,
     tarred,
     unfold,
-    values,
     vessels,
     zipped,
 )
@@ -60,12 +60,12 @@ def test_drive_keeps_its_division_and_its_fields_of_view(tmp_path: Path) -> None
     for split in SPLITS:
         for entry in load_datalist(tmp_path / "out", split):
             number = int(Path(entry["image"]).name[:2])
-            np.testing.assert_array_equal(values(entry["image"]), fundus(number))
-            np.testing.assert_array_equal(values(entry["label"]), vessels(number))
-            np.testing.assert_array_equal(values(entry["fov"]), 255 * disc(19))
+            np.testing.assert_array_equal(pixels(entry["image"]), fundus(number))
+            np.testing.assert_array_equal(pixels(entry["label"]), vessels(number))
+            np.testing.assert_array_equal(pixels(entry["fov"]), 255 * disc(19))
             assert ("label_2" in entry) is (split == "test")
             if split == "test":
-                np.testing.assert_array_equal(values(entry["label_2"]), vessels(number + 50))
+                np.testing.assert_array_equal(pixels(entry["label_2"]), vessels(number + 50))
 
 
 def test_drive_of_today_has_no_masks_of_the_test_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -99,9 +99,9 @@ def test_stare_leaves_each_photograph_out_once(tmp_path: Path) -> None:
         assert parts["validation"] == [name for name in STARE_NAMES if name != left_out][-2:]
         for entry in chain(*fold.values()):
             seed = STARE_NAMES.index(Path(entry["image"]).stem)
-            np.testing.assert_array_equal(values(entry["image"]), fundus(seed))
-            np.testing.assert_array_equal(values(entry["label"]), vessels(seed))
-            np.testing.assert_array_equal(values(entry["label_2"]), vessels(seed + 50))
+            np.testing.assert_array_equal(pixels(entry["image"]), fundus(seed))
+            np.testing.assert_array_equal(pixels(entry["label"]), vessels(seed))
+            np.testing.assert_array_equal(pixels(entry["label_2"]), vessels(seed + 50))
     assert load_datalist(out) == load_datalist(out / "leave_out" / "im0001")
 
 
@@ -121,7 +121,7 @@ def test_chase_keeps_the_eyes_of_a_child_together(tmp_path: Path) -> None:
         "patient": "Image_10",
     }
     assert (tmp_path / "out/images/Image_10L.jpg").read_bytes() == files["Image_10L.jpg"]
-    np.testing.assert_array_equal(values(tmp_path / "out/labels/Image_10L.png"), vessels(4))
+    np.testing.assert_array_equal(pixels(tmp_path / "out/labels/Image_10L.png"), vessels(4))
 
 
 def test_skin_takes_the_division_of_the_paper_the_official_one_or_a_table(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from arrays import pixels
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from picture_examples import SKIN_NAMES, SPLITS, STARE_NAMES, below, disc, values
+from picture_examples import SKIN_NAMES, SPLITS, STARE_NAMES, below, disc
 from PIL import Image
 
 from monai_r2unet.datasets import chase_db1, drive, load_datalist, skin, stare
@@ -139,13 +140,13 @@ def test_real_files_are_prepared(data_root: Path, tmp_path: Path, name: str) -> 
     entries = list(chain(*load_datalist(tmp_path / "out").values()))
     assert sorted(Path(entry["image"]).name[: len(wanted[0])] for entry in entries) == sorted(wanted)
     for entry in entries:
-        size = values(entry["image"]).shape
+        size = pixels(entry["image"]).shape
         assert size == {"drive": (584, 565, 3), "stare": (605, 700, 3), "chase_db1": (960, 999, 3)}.get(
             name, (256, 256, 3)
         )
         for key in ("label", "label_2", "fov"):
             if key in entry:
-                mask = values(entry[key])
+                mask = pixels(entry[key])
                 assert mask.shape == size[:2]
                 assert set(np.unique(mask)) == {0, 255}
                 if key != "fov" and name != "skin":
@@ -175,7 +176,7 @@ def test_samples_are_small_parts_of_the_whole_division(repository: Path, name: s
             size = read_image(entry["image"]).GetSize()
             for key in entry.keys() & {"label", "label_2", "fov"}:
                 assert read_image(entry[key]).GetSize() == size
-                assert set(np.unique(values(entry[key]))) == {0, 255}
+                assert set(np.unique(pixels(entry[key]))) == {0, 255}
             used |= {str(Path(path).relative_to(sample)) for key, path in entry.items() if key != "patient"}
     assert used == set(below(sample))
 

@@ -5,10 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,15 +13,16 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from arrays import pixels
 from bundle_runs import (
     QUIET,
     assert_equal,
     checkpoint,
     command,
-    environment,
     file_of,
     history,
     in_checkout,
+    kill_training_after_two_epochs,
     process,
     workflow,
 )
@@ -35,7 +32,6 @@ from photograph_examples import BUNDLES, PHOTOGRAPHS, copy_bundle, write_dataset
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from monai_r2unet.checkpoints import latest
 from monai_r2unet.cli import main
 from monai_r2unet.errors import find_input_error
 from monai_r2unet.inferers import run_fast
@@ -65,10 +61,6 @@ def weights(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _as_from_the_command_line(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield from in_checkout(monkeypatch)
-
-
-def pixels(path: Path) -> np.ndarray:
-    return np.asarray(Image.open(path))
 
 
 # ---- training --------------------------------------------------------------------------------------------------------
@@ -101,22 +93,8 @@ def test_training_on_the_embedded_sample(tmp_path: Path) -> None:
 def test_a_killed_training_is_resumed_where_it_was(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = {"dataset_dir": data, "output_dir": out, "seed": 3, **PATCHES}
-    killed = subprocess.Popen(
-        [sys.executable, *command("training", TRAIN, epochs=1000, device="cpu", **options)],
-        env=environment(),
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 300
-        while not (out / "resume" / "checkpoint_epoch=2.pt").exists():
-            assert killed.poll() is None, "the training ended by itself"
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-    finally:
-        killed.send_signal(signal.SIGKILL)
-        killed.wait()
-    reached = int(Path(latest(out / "resume")).stem.partition("=")[2])
+    arguments = command("training", TRAIN, epochs=1000, device="cpu", **options)
+    reached = kill_training_after_two_epochs(arguments, out)
     saved = checkpoint(out, reached)
     # As if its first epoch had been better than any other will be.
     rows = history(out)[:reached]

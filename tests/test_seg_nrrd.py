@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from arrays import values
 
 from monai_r2unet.bundle import find_bundle
 from monai_r2unet.errors import InputError
@@ -42,10 +43,6 @@ def mask() -> sitk.Image:
     image.SetDirection(sitk.Euler3DTransform((0, 0, 0), 0.2, -0.15, 0.3).GetMatrix())
     image.SetMetaData("NRRD_space", "right-anterior-superior")  # of the file it was read from; wrong by now
     return image
-
-
-def values(image: sitk.Image) -> np.ndarray:
-    return np.asarray(sitk.GetArrayFromImage(image))
 
 
 def test_slicerio_reads_back_names_colours_terminology_and_voxels(mask: sitk.Image, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from arrays import values
 from lung_examples import copy_bundle, small_ct
 from monai.data import MetaTensor
 
@@ -36,10 +37,6 @@ def segmenter(weights: Path) -> Segmenter:
 @pytest.fixture(scope="module")
 def ct() -> sitk.Image:
     return small_ct()
-
-
-def values(image: sitk.Image) -> np.ndarray:
-    return np.asarray(sitk.GetArrayFromImage(image))
 
 
 # ---- what goes in and what comes out ---------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from arrays import pixels
 from bundle_runs import QUIET, checkpoint, command, file_of, history, in_checkout, process, workflow
 from photograph_examples import BUNDLES, copy_bundle, write_dataset, write_random_weights
 from PIL import Image
@@ -50,10 +51,6 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _as_from_the_command_line(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield from in_checkout(monkeypatch)
-
-
-def pixels(path: Path) -> np.ndarray:
-    return np.asarray(Image.open(path))
 
 
 def test_training_on_the_embedded_sample(tmp_path: Path) -> None:

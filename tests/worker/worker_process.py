@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import queue
 import subprocess
 import threading
-from pathlib import Path
 from typing import Any
+
+from bundle_runs import environment
 
 # The worker with another folder of bundles, among code that prints, and with faults that a file's name brings about.
 NOISY = """
@@ -39,11 +39,6 @@ def write(mask, path, **options):
 jobs.read_image_with_notes, jobs.write_mask = read, write
 worker.main()
 """
-
-
-def environment() -> dict[str, str]:
-    root = Path(__file__).resolve().parents[1]
-    return {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
 
 
 class Client:

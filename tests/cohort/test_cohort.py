@@ -4,43 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from cohort_examples import BROKEN, MASKS, files, statuses, table, write_three, write_twelve
-from lung_examples import copy_bundle, small_ct, write_random_weights
+from cohort_examples import BROKEN, MASKS, files, statuses, table
+from lung_examples import small_ct, write_random_weights
 
 from monai_r2unet.cohort import CaseResult, is_cohort, segment_cohort
 from monai_r2unet.errors import InputError
 from monai_r2unet.io import read_image, same_grid
 from monai_r2unet.segmenter import Segmenter
-
-
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = copy_bundle(tmp_path_factory.mktemp("bundles"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("monai_r2unet.bundle._bundles_folder", lambda: folder)
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def segmenter(bundles: Path) -> Segmenter:
-    return Segmenter("lung", "cpu")
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return write_twelve(tmp_path / "cases")
-
-
-@pytest.fixture
-def three(tmp_path: Path) -> Path:
-    return write_three(tmp_path / "three")
 
 
 def test_failures_are_named_the_rest_is_done_and_a_second_run_does_what_is_missing(

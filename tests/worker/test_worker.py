@@ -3,63 +3,21 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from lung_examples import copy_bundle, small_ct, write_random_weights
-from worker_process import NOISY, Client
+from arrays import values
+from lung_examples import small_ct, write_random_weights
+from worker_process import Client
 
 from monai_r2unet import __version__
 from monai_r2unet.errors import InputError
-from monai_r2unet.io import same_grid, write_image
+from monai_r2unet.io import same_grid
 from monai_r2unet.protocol import Run, read_command, run_of
-from monai_r2unet.segmenter import Segmenter
 from monai_r2unet.slices import axial_axis, put_slices, take_slices
-
-
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copy_bundle(tmp_path_factory.mktemp("bundles"))
-
-
-@pytest.fixture(scope="module")
-def client(bundles: Path) -> Iterator[Client]:
-    client = Client([sys.executable, "-c", NOISY, str(bundles)])
-    yield client
-    assert client.process.stdin is not None
-    client.process.stdin.close()  # with nothing to do: it leaves at once, and without complaint
-    assert client.process.wait(timeout=3) == 0
-
-
-@pytest.fixture(scope="module")
-def expected(bundles: Path) -> np.ndarray:
-    """The mask of `small_ct`."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("monai_r2unet.bundle._bundles_folder", lambda: bundles)
-        return values(Segmenter("lung", "cpu")(small_ct()))
-
-
-@pytest.fixture
-def ct(tmp_path: Path) -> str:
-    write_image(small_ct(), tmp_path / "ct.nrrd")
-    return str(tmp_path / "ct.nrrd")
-
-
-@pytest.fixture
-def long(tmp_path: Path) -> str:
-    """Many seconds of work."""
-    sitk.WriteImage(sitk.Tile([small_ct()] * 300, (1, 1, 300)), str(tmp_path / "long.nrrd"))
-    return str(tmp_path / "long.nrrd")
-
-
-def values(image: sitk.Image) -> np.ndarray:
-    return np.asarray(sitk.GetArrayFromImage(image))
-
 
 # ---- what it does ----------------------------------------------------------------------------------------------------
 

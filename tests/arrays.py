@@ -1,0 +1,18 @@
+"""The pixels of an image, to compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from PIL import Image
+
+
+def values(image: sitk.Image) -> np.ndarray:
+    return np.asarray(sitk.GetArrayFromImage(image))
+
+
+def pixels(path: str | Path) -> np.ndarray:
+    """Of a picture, rows first."""
+    return np.asarray(Image.open(path))
