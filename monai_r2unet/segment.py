@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monai_r2unet.errors import InputError
-from monai_r2unet.startup import import_monai_for_segmentation
+from monai_r2unet.startup import import_monai_for_segmentation, keep_freed_memory
 from monai_r2unet.terminal import EXIT_DONE, EXIT_NOTHING_FOUND, EXIT_SOME_FAILED, ProgressBar
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ __all__ = ["segment"]
 
 def segment(options: argparse.Namespace) -> int:
     """Segment one image, or a folder of cases."""
+    keep_freed_memory()
     if not options.trust_bundle:  # what a bundle from elsewhere imports is not known
         import_monai_for_segmentation()
     from monai_r2unet.cohort import is_cohort

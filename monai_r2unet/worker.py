@@ -13,7 +13,7 @@ whatever the caller wants back in the events. ``slices`` are indices along that 
 axial slices are stacked: only these are segmented, and all others are 0 in the output, which has the whole image's
 grid. ``cpu_fallback``: go on on the CPU when the GPU is full. ``trust_bundle``: ``bundle`` may be the folder of a
 bundle that is not shipped, whose configuration can execute any code. ``engine``: what runs the network, ``torch`` or
-``openvino`` (`monai_r2unet.engines`). A run waits for those before it.
+another of `monai_r2unet.engines`. A run waits for those before it.
 
 Events leave on standard output, one a line, prefixed with ``@@`` so that nothing printed by others can pass for one::
 
@@ -50,7 +50,7 @@ from monai_r2unet import __version__
 from monai_r2unet.bundle import Bundle, list_bundles
 from monai_r2unet.errors import EXIT_BAD_INPUT, InputError
 from monai_r2unet.protocol import PROTOCOL, Answer, Run, event_line, lines, read_command, run_of
-from monai_r2unet.startup import import_monai_for_segmentation
+from monai_r2unet.startup import import_monai_for_segmentation, keep_freed_memory
 from monai_r2unet.tasks import Task
 
 if TYPE_CHECKING:
@@ -203,6 +203,7 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
         "title": bundle.metadata.get("name", bundle.name),
         **{key: bundle.metadata.get(key, "") for key in texts},
         "modality": bundle.image_format.get("modality", ""),
+        "channels": bundle.image_format["num_channels"],
         "labels": bundle.labels,
         "weights": bundle.weights_state(),
         "licence": bundle.weights_licence,
@@ -211,6 +212,7 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
 
 def main() -> NoReturn:
     """Serve on this process' standard input and output, and leave."""
+    keep_freed_memory()
     sys.stdout.flush()
     events = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever anyone prints, in C too, goes to standard error
