@@ -94,6 +94,9 @@ class EvaluationReport:
             text = "\n\n".join(f"{name}: {format_summary(part)}" for name, part in summary.items())
         else:
             text = format_summary(summary)
+        # For whoever runs the evaluator as an engine, such as a federation's client.
+        pooled = summarize(self.cases)["pooled"]
+        evaluator.state.metrics.update({name: value for name, value in pooled.items() if value is not None})
         self.output_dir.mkdir(parents=True, exist_ok=True)
         facts = {**self.describe, "threshold": self.threshold, "versions": versions()}
         write_json({**facts, **summary}, self.output_dir / "evaluation.json")

@@ -1,4 +1,4 @@
-"""Ignite handlers that show a training while it runs and report on it when it ends."""
+"""Ignite handlers that show a training while it runs, keep its checkpoints, and report on it when it ends."""
 
 from __future__ import annotations
 
@@ -14,16 +14,48 @@ import numpy.typing as npt
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
+from ignite.handlers.checkpoint import BaseSaveHandler
 from monai.handlers import CheckpointSaver
 from torch import nn
 
 from monai_r2unet.atomic import written_whole
 from monai_r2unet.checkpoints import is_whole
-from monai_r2unet.figures import learning_curve, overlays
+from monai_r2unet.distributed import share
+from monai_r2unet.figures import best_median_worst, learning_curve, overlays
 from monai_r2unet.metrics import confusion
 from monai_r2unet.results import format_measures, versions, write_json
 
-__all__ = ["TrainingProgress", "TrainingReport"]
+__all__ = ["AtomicCheckpointSaver", "TrainingProgress", "TrainingReport", "displayable", "slice_name"]
+
+
+class AtomicCheckpointSaver(CheckpointSaver):
+    """MONAI's, whose files appear whole or not at all: a training may be killed at any time, and its disk be full."""
+
+    def __init__(self, *args: Any, key_metric_filename: str | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, key_metric_filename=key_metric_filename, **kwargs)
+        folder = Path(self.save_dir)
+        if self._key_metric_checkpoint is not None:
+            self._key_metric_checkpoint.save_handler = _WholeFiles(folder, key_metric_filename)
+        if self._interval_checkpoint is not None:
+            self._interval_checkpoint.save_handler = _WholeFiles(folder, None)
+
+
+class _WholeFiles(BaseSaveHandler):
+    """Writes checkpoints into `folder`, under the name that Ignite gives them or all under `filename`."""
+
+    def __init__(self, folder: Path, filename: str | None) -> None:
+        self.folder = folder
+        self.filename = filename
+
+    def __call__(self, checkpoint: Mapping[str, Any], filename: str, metadata: Mapping[str, Any] | None = None) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with written_whole(self.folder / (self.filename or filename), ".tmp") as temporary:
+            torch.save(checkpoint, temporary)
+
+    def remove(self, filename: str) -> None:
+        # Ignite removes the old before it writes the new; of one name, the new takes the place of the old.
+        if self.filename is None:
+            (self.folder / filename).unlink(missing_ok=True)
 
 
 class TrainingProgress:
@@ -49,8 +81,9 @@ class TrainingProgress:
 
     def _validated(self, validator: Engine, trainer: Engine) -> None:
         value = validator.state.metrics.get(self.key_metric)
-        # Once an epoch: the report at the end of the training validates again.
-        if value is not None and trainer.state.epoch > self.last_epoch:
+        # Once an epoch: the report at the end of the training validates again, and if all epochs were done when it was
+        # resumed, there is no loss.
+        if value is not None and trainer.state.output is not None and trainer.state.epoch > self.last_epoch:
             self.last_epoch = trainer.state.epoch
             self.bar.log_message(
                 f"Epoch {trainer.state.epoch}/{trainer.state.max_epochs}  "
@@ -67,7 +100,7 @@ class TrainingReport:
 
     Args:
         validator: evaluates the network on single slices.
-        network: the network, into which the best weights are loaded.
+        network: the network; it takes on the best weights while they are reported on.
         output_dir: folder of the results.
         best_weights: state dict of the best epoch, written before by a checkpoint handler.
         key_metric: name in ``validator.state.metrics`` by which epochs were compared.
@@ -114,13 +147,14 @@ class TrainingReport:
 
     def _started(self, trainer: Engine) -> None:
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        self.history = []
-        if self.keep_history and self.history_file.exists():
+        if self.keep_history and not self.history and self.history_file.exists():
             with self.history_file.open(newline="") as file:
-                rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
-            # The checkpoint may be older than the last row.
-            self.history = [row for row in rows if row["epoch"] <= trainer.state.epoch]
-            self._restore_best()
+                self.history = [
+                    {key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)
+                ]
+        # A checkpoint may be older than the last row; a trainer that goes on, as in federated learning, keeps them all.
+        self.history = [row for row in self.history if row["epoch"] <= trainer.state.epoch]
+        self._restore_best()
 
     def _restore_best(self) -> None:
         """Keep the weights of the best epoch so far: the first epoch after a resumption may be worse."""
@@ -138,7 +172,8 @@ class TrainingReport:
         self._loss_count += 1
 
     def _epoch(self, trainer: Engine) -> None:
-        row = {"epoch": float(trainer.state.epoch), "train_loss": self._loss_sum / max(1, self._loss_count)}
+        loss = torch.as_tensor(idist.all_reduce(torch.tensor([self._loss_sum, self._loss_count], dtype=torch.float64)))
+        row = {"epoch": float(trainer.state.epoch), "train_loss": float(loss[0] / loss[1].clamp_min(1))}
         self._loss_sum, self._loss_count = 0.0, 0
         if self._validated:
             row.update({name: float(value) for name, value in self.validator.state.metrics.items()})
@@ -153,21 +188,25 @@ class TrainingReport:
             writer.writerows(self.history)
 
     def _completed(self, trainer: Engine) -> None:
-        idist.barrier()  # until the first process has written the best weights
-        if self.best_weights.exists():
-            weights = torch.load(self.best_weights, map_location="cpu", weights_only=True)
-            getattr(self.network, "module", self.network).load_state_dict(weights)
+        network = getattr(self.network, "module", self.network)
+        # In federated learning others go on with what the training ended with.
+        last_weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        if idist.get_rank() == 0 and self.best_weights.exists():
+            network.load_state_dict(torch.load(self.best_weights, map_location="cpu", weights_only=True))
+        share(network)  # the first process may be alone on the host with the file
         slices: list[dict[str, Any]] = []
         collect = self.validator.add_event_handler(Events.ITERATION_COMPLETED, _collect_slices, slices)
         best_before = self.validator.state.best_metric, self.validator.state.best_metric_epoch
-        self.validator.run()
+        # As of the best epoch, where its measures are in TensorBoard already.
+        self.validator.run(best_before[1] if best_before[1] > 0 else trainer.state.epoch)
         self.validator.state.best_metric, self.validator.state.best_metric_epoch = best_before
         collect.remove()
+        network.load_state_dict(last_weights)
         if idist.get_rank() != 0:
             return
         metrics = {name: float(value) for name, value in self.validator.state.metrics.items()}
         learning_curve(self.history, self.key_metric, self.output_dir / "learning_curve.png")
-        overlays(_best_median_worst(slices), self.output_dir / "overlays.png")
+        overlays(best_median_worst(slices), self.output_dir / "overlays.png")
         results = {
             **self.describe,
             "epochs": trainer.state.epoch,
@@ -201,26 +240,24 @@ def _collect_slices(validator: Engine, slices: list[dict[str, Any]]) -> None:
             continue
         slices.append(
             {
-                "image": _displayable(torch.as_tensor(item["image"])),
+                "image": displayable(torch.as_tensor(item["image"])),
                 "label": label[0].cpu().numpy(),
                 "prediction": prediction[0].cpu().numpy(),
                 "dice": confusion(prediction, label).dice,
-                "name": f"{drawn['case']}, slice {int(drawn['slice'])}" if "slice" in drawn else drawn["case"],
+                "name": slice_name(drawn),
             }
         )
 
 
-def _displayable(image: torch.Tensor) -> npt.NDArray[np.float32]:
-    """A slice (1, X, Y), from 0 to 1 already, or a standardised photograph (3, X, Y) for a figure."""
+def slice_name(drawn: Mapping[str, Any]) -> str:
+    """What an item of a bundle's data set is called: its case, and its slice where it is one of a volume."""
+    return f"{drawn['case']}, slice {int(drawn['slice'])}" if "slice" in drawn else str(drawn["case"])
+
+
+def displayable(image: torch.Tensor) -> npt.NDArray[np.float32]:
+    """A slice (1, X, Y), from 0 to 1 already, or a standardised photograph (3, X, Y), as (X, Y) or (X, Y, 3)."""
     if len(image) == 1:
         return np.asarray(image[0].cpu())
     image = image.movedim(0, -1).cpu()
     low, high = image.amin((0, 1)), image.amax((0, 1))
     return np.asarray((image - low) / (high - low).clamp_min(1e-6))
-
-
-def _best_median_worst(slices: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
-    ranked = sorted(slices, key=lambda one: -one["dice"])
-    if len(ranked) < 3:
-        return [*zip(("best", "worst"), ranked, strict=False)]
-    return [("best", ranked[0]), ("median", ranked[len(ranked) // 2]), ("worst", ranked[-1])]

@@ -65,8 +65,10 @@ def workflow(run: str, *config_files: str, **overrides: object) -> ConfigWorkflo
         workflow_type="infer" if run == "inference" else "train",
         logging_file=False,
         run_id=run,
-        **{"device": "cpu", "progress_bar": False},
-        **{name: str(value) if isinstance(value, Path) else value for name, value in overrides.items()},
+        **{
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in {"device": "cpu", "progress_bar": False, **overrides}.items()
+        },
     )
     made.initialize()
     return made

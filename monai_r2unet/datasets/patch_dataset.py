@@ -96,7 +96,8 @@ class PatchDataset(IterableDataset):  # type: ignore[type-arg]
         progress: show a bar on standard error while loading.
 
     Raises:
-        InputError: as :class:`PictureDataset`, or if ``patch_size``, ``patches`` or ``batch_size`` is below 1.
+        InputError: as :class:`PictureDataset`, or if ``patch_size``, ``patches`` or ``batch_size`` is below 1, or there
+            are fewer patches than processes.
 
     Items are whole batches, ``{"image": (N, C, S, S), "label": (N, 1, S, S)}``, float32, on the device: give them to a
     DataLoader with ``batch_size=None``.
@@ -124,6 +125,12 @@ class PatchDataset(IterableDataset):  # type: ignore[type-arg]
         for name, value in (("patch_size", patch_size), ("patches", self.patches), ("batch_size", batch_size)):
             if value < 1:
                 raise InputError(f"{name} is {value}, expected 1 or more")
+        processes = _rank_and_processes()[1]
+        if self.patches < processes:
+            raise InputError(
+                f"patches is {self.patches} for {processes} processes, expected at least one for each; start fewer "
+                "processes or raise --patches"
+            )
         self.device = torch.device(device)
         self.geometry = geometry
         self.intensity = intensity
@@ -151,7 +158,8 @@ class PatchDataset(IterableDataset):  # type: ignore[type-arg]
         order = torch.randperm(self.patches, generator=generator, device=self.device)
         rank, processes = _rank_and_processes()
         generator.manual_seed(seed + 1 + rank)
-        mine = order[rank::processes]
+        # Equally many for each: the processes average over their batches.
+        mine = order[rank : self.patches // processes * processes : processes]
         for batch in mine.split(self.batch_size)[: len(self)]:
             yield self.cut(which[batch], corners[batch], generator)
 

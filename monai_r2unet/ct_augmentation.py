@@ -1,0 +1,244 @@
+"""Random transforms of CT slices for training: what scans hold that the training data lack.
+
+Images are (1, X, Y), from 0 to 1 over the window of the bundle (-1000 to 400 HU); labels (1, X, Y) are 1 in the lung.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import MapTransform, RandomizableTransform
+from torch.nn import functional
+
+__all__ = [
+    "RandConsolidationd",
+    "RandFieldOfViewd",
+    "RandGasd",
+    "RandHeadd",
+    "RandSurroundingsd",
+]
+
+
+class RandSliceTransform(RandomizableTransform, MapTransform):
+    """Base of the random transforms of an image slice and its label."""
+
+    def __init__(self, image_key: str = "image", label_key: str = "label", prob: float = 0.1) -> None:
+        MapTransform.__init__(self, [image_key, label_key])
+        RandomizableTransform.__init__(self, prob)
+        self.image_key = image_key
+        self.label_key = label_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Change image and label, (1, X, Y) each, with probability ``prob``."""
+        changed = dict(data)
+        self.randomize(None)
+        if self._do_transform:
+            image, label = torch.as_tensor(data[self.image_key]), torch.as_tensor(data[self.label_key])
+            changed[self.image_key], changed[self.label_key] = self.apply(image, label)
+        return changed
+
+    def apply(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The changed pair."""
+        raise NotImplementedError
+
+    def grid(self, shape: torch.Size) -> tuple[torch.Tensor, torch.Tensor]:
+        """Coordinates of all pixels from -1 to 1 along x and y."""
+        x, y = torch.meshgrid(torch.linspace(-1, 1, shape[-2]), torch.linspace(-1, 1, shape[-1]), indexing="ij")
+        return x, y
+
+    def noise(self, shape: torch.Size) -> torch.Tensor:
+        """White noise of unit variance, (X, Y)."""
+        return torch.from_numpy(self.R.standard_normal((shape[-2], shape[-1]))).float()
+
+    def smooth_field(self, shape: torch.Size, cells: int) -> torch.Tensor:
+        """Noise of unit variance that is smooth over 1/``cells`` of the image, (X, Y)."""
+        coarse = torch.from_numpy(self.R.standard_normal((1, 1, cells, cells))).float()
+        return functional.interpolate(coarse, (shape[-2], shape[-1]), mode="bicubic", align_corners=True)[0, 0]
+
+
+class RandConsolidationd(RandSliceTransform):
+    """Imitate consolidation, ground glass and effusion: opacities inside the labelled lung, which stays labelled.
+
+    Patches of a smooth random field, or its dependent (posterior) part as an effusion fills it, take grey values
+    between ground glass and soft tissue (about -500 to 80 HU in a window of -1000 to 400 HU). Some are diffuse, as in
+    acute respiratory distress: mottled, reticular, with aerated islands.
+
+    Args:
+        image_key: key of the image.
+        label_key: key of the lung mask.
+        prob: probability of a change.
+    """
+
+    def apply(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Opacify a random 5 to 95 % of the labelled pixels."""
+        lung = label[0] > 0
+        if not lung.any():
+            return image, label
+        field = self.smooth_field(image.shape, int(self.R.randint(4, 24)))
+        if self.R.rand() < 0.4:  # gravity
+            field = field * 0.3 + 4.0 * self.grid(image.shape)[1]
+        if self.R.rand() < 0.3:  # one side only
+            side = 1.0 if self.R.rand() < 0.5 else -1.0
+            field = field + 6.0 * side * self.grid(image.shape)[0]
+        diffuse = bool(self.R.rand() < 0.4)
+        if diffuse:
+            field = field + float(self.R.uniform(0.3, 1.2)) * self.smooth_field(
+                image.shape, int(self.R.randint(24, 64))
+            )
+            field = field + float(self.R.uniform(0.0, 0.6)) * self.smooth_field(image.shape, 96)
+        start = torch.quantile(field[lung], float(1 - self.R.uniform(0.05, 0.95)))
+        edge = float(self.R.uniform(1.0, 4.0) if diffuse else self.R.uniform(2.0, 20.0))
+        opacity = torch.sigmoid(edge * (field - start)) * lung
+        if self.R.rand() < 0.7:
+            grey = self.R.uniform(0.68, 0.78)  # consolidation, effusion
+        else:
+            grey = self.R.uniform(0.35, 0.68)  # ground glass
+            opacity = opacity * float(self.R.uniform(0.5, 1.0))
+        texture = grey + self.R.uniform(0.0, 0.03) * self.noise(image.shape)
+        texture = texture + self.R.uniform(0.0, 0.15 if diffuse else 0.05) * self.smooth_field(image.shape, 32)
+        return image * (1 - opacity) + texture.clamp(0, 0.8) * opacity, label
+
+
+class RandGasd(RandSliceTransform):
+    """Imitate gas in stomach and bowel: pockets of air in soft tissue, away from the lungs and not lung.
+
+    Pockets are round or irregular, with or without a level of fluid below them, or mottled as stool is. They are what a
+    network that has seen few abdomens takes for lung.
+
+    Args:
+        image_key: key of the image.
+        label_key: key of the lung mask, whose surroundings stay as they are.
+        prob: probability of a change.
+    """
+
+    def apply(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw one to eight pockets where the image is soft tissue."""
+        margin = 2 * (image.shape[-1] // 64) + 1
+        near_lung = functional.max_pool2d((label > 0).float()[None], margin, stride=1, padding=margin // 2)[0]
+        tissue = (image > 0.55) & (near_lung == 0)
+        # A wall of tissue stays around each pocket.
+        free = -functional.max_pool2d(-tissue.float()[None], 3, stride=1, padding=1)[0, 0] > 0
+        places = free.nonzero()
+        if len(places) == 0:
+            return image, label
+        x, y = self.grid(image.shape)
+        drawn = image[0].clone()
+        for _ in range(self.R.randint(1, 9)):
+            place = places[self.R.randint(len(places))]
+            cx, cy = x[place[0], place[1]], y[place[0], place[1]]
+            rx, ry = self.R.uniform(0.02, 0.25, 2)
+            radius = ((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2
+            radius = radius + self.R.uniform(0.0, 0.6) * self.smooth_field(image.shape, int(self.R.randint(6, 32)))
+            pocket = torch.sigmoid(float(self.R.uniform(4.0, 20.0)) * (1 - radius)) * free
+            content = self.R.uniform(0.0, 0.05) + self.R.uniform(0.0, 0.02) * self.noise(image.shape)
+            kind = self.R.rand()
+            if kind < 0.25:  # fluid below a level
+                content = torch.where(y > cy + self.R.uniform(-0.5, 0.8) * ry, 0.72 + 0 * content, content)
+            elif kind < 0.4:  # stool
+                content = content + 0.6 * torch.sigmoid(4 * self.smooth_field(image.shape, 48))
+            drawn = drawn * (1 - pocket) + content.clamp(0, 1) * pocket
+        return drawn[None], label
+
+
+class RandFieldOfViewd(RandSliceTransform):
+    """Imitate a narrow reconstruction circle: air outside it, in the label too.
+
+    Args:
+        image_key: key of the image.
+        label_key: key of the mask.
+        prob: probability of a change.
+    """
+
+    def apply(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Clear what lies outside a random circle."""
+        x, y = self.grid(image.shape)
+        centre = self.R.uniform(-0.1, 0.1, 2)
+        inside = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 < self.R.uniform(0.6, 1.0) ** 2
+        return image * inside, label * inside
+
+
+class RandHeadd(RandSliceTransform):
+    """Imitate a slice through the head in place of one without lung: the scan of a chest may begin there.
+
+    To a network that knows lungs full of soft tissue, a brain within its skull looks like one.
+
+    Args:
+        image_key: key of the image.
+        label_key: key of the lung mask; slices with lung stay as they are.
+        prob: probability of a change.
+    """
+
+    def apply(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw scalp, skull, brain and, in front and at the sides, cavities with air."""
+        if label.any():
+            return image, label
+        x, y = self.grid(image.shape)
+        cx, cy = self.R.uniform(-0.2, 0.2, 2)
+        rx = self.R.uniform(0.25, 0.55)
+        ry = rx * self.R.uniform(1.0, 1.5)
+        shape = 0.15 * self.smooth_field(image.shape, int(self.R.randint(4, 12)))
+        radius = (((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2).sqrt() + shape * self.R.rand()
+        skull = self.R.uniform(0.75, 0.93)
+        brain = skull - self.R.uniform(0.04, 0.2)
+        noise = self.R.uniform(0.0, 0.02) * self.noise(image.shape)
+        head = torch.full_like(radius, float(self.R.uniform(0.64, 0.75)))  # scalp
+        head = torch.where(radius < skull, self.R.uniform(0.85, 1.0) * torch.ones_like(head), head)
+        matter = self.R.uniform(0.715, 0.755) + 0.01 * self.smooth_field(image.shape, 12)
+        head = torch.where(radius < brain, matter, head)
+        for _ in range(self.R.randint(0, 9)):
+            side = self.R.choice([-1.0, 0.0, 1.0])  # mastoid cells of the ears; sinuses, nose and throat in the middle
+            ox = cx + rx * (side * self.R.uniform(0.6, 0.95) if side else self.R.uniform(-0.4, 0.4))
+            oy = cy + ry * (self.R.uniform(-0.2, 0.5) if side else -self.R.uniform(0.1, 0.95))
+            size = self.R.uniform(0.03, 0.3, 2) * rx
+            cavity = ((x - ox) / size[0]) ** 2 + ((y - oy) / size[1]) ** 2 + self.R.rand() * shape / 0.15 < 1
+            head = torch.where(cavity, self.R.uniform(0.0, 0.3) * torch.ones_like(head), head)
+        drawn = torch.where(radius < 1, head + noise, torch.zeros_like(head))
+        return drawn[None].clamp(0, 1).to(image.dtype), label
+
+
+class RandSurroundingsd(RandSliceTransform):
+    """Imitate what lies in the air around a body: arms at the sides, couches, blankets and cables.
+
+    Args:
+        image_key: key of the image.
+        label_key: key of the mask, whose pixels are never covered.
+        prob: probability of a change.
+    """
+
+    def apply(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw one to three objects where the image is air and not labelled."""
+        free = (image[0] < 0.05) & (label[0] == 0)
+        drawn = image[0].clone()
+        for _ in range(self.R.randint(1, 4)):
+            thing = self.arm(image.shape) if self.R.rand() < 0.6 else self.couch(image.shape)
+            drawn = torch.where(free, torch.maximum(drawn, thing), drawn)
+        return drawn[None], label
+
+    def arm(self, shape: torch.Size) -> torch.Tensor:
+        """An ellipse of soft tissue around a bone: at a side, or lying across the chest with air below it."""
+        x, y = self.grid(shape)
+        across = self.R.rand() < 0.4
+        if across:
+            cx, cy = self.R.uniform(-0.6, 0.6), -self.R.uniform(0.5, 0.9)
+            rx, ry = self.R.uniform(0.2, 0.5), self.R.uniform(0.06, 0.15)
+        else:
+            cx, cy = (1.0 if self.R.rand() < 0.5 else -1.0) * self.R.uniform(0.75, 1.0), self.R.uniform(-0.4, 0.5)
+            rx, ry = self.R.uniform(0.08, 0.2, 2)
+        tilt = self.R.uniform(-0.5, 0.5) if across else 0.0  # radians
+        along = (x - cx) * np.cos(tilt) + (y - cy) * np.sin(tilt)
+        beside = (y - cy) * np.cos(tilt) - (x - cx) * np.sin(tilt)
+        radius: torch.Tensor = (along / rx) ** 2 + (beside / ry) ** 2
+        flesh = float(self.R.uniform(0.62, 0.76)) + 0.02 * self.noise(shape)
+        return torch.where(radius < 0.08, torch.ones_like(flesh), flesh) * (radius < 1)
+
+    def couch(self, shape: torch.Size) -> torch.Tensor:
+        """A thin, flat or bent sheet below (or above) the body."""
+        x, y = self.grid(shape)
+        height = self.R.uniform(0.45, 0.95) * (1.0 if self.R.rand() < 0.85 else -1.0)
+        bend = self.R.uniform(0.0, 0.35)
+        distance = (y - height + bend * x**2).abs()
+        sheet: torch.Tensor = (distance < self.R.uniform(0.004, 0.03)) & (x.abs() < self.R.uniform(0.4, 1.0))
+        return sheet * float(self.R.uniform(0.1, 0.9))
