@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import json
-import platform
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from monai_r2unet.results import versions
+from monai_r2unet.results import processor_name, versions
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -41,19 +40,10 @@ def machine() -> dict[str, Any]:
     """What a measurement depends on: versions, processor, threads."""
     return {
         "versions": versions(),
-        "processor": _processor(),
+        "processor": processor_name(),
         "threads": torch.get_num_threads(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
     }
-
-
-def _processor() -> str:
-    """Name of the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def interleaved(

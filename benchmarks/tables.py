@@ -1,4 +1,4 @@
-"""Write the tables of the README and of docs/speed.md from the result files in `benchmarks/results`.
+"""Write the tables of the README, the model cards and the docs from the result files in `benchmarks/results`.
 
     python benchmarks/tables.py
 
@@ -13,7 +13,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import photograph_tables
 import speed_tables
+
+from monai_r2unet.reproduce import tables as reproduced
+from monai_r2unet.reproduce.records import read_results
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -51,8 +55,19 @@ def lung() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"lung": lung, **speed_tables.TABLES}
-FILES = ("README.md", "docs/speed.md")
+def papers(number: int) -> Callable[[], str]:
+    """What makes one of the paper's tables, with the results in `reproduce` beside its own."""
+    return lambda: list(reproduced.TABLES.values())[number - 1](read_results(RESULTS / "reproduce"))
+
+
+TABLES = {
+    "lung": lung,
+    **photograph_tables.TABLES,
+    **{f"table_{number}": papers(number) for number in (1, 2, 3)},
+    **speed_tables.TABLES,
+}
+CARDS = tuple(f"bundles/{name}/docs/README.md" for name in photograph_tables.TABLES)
+FILES = ("README.md", "docs/reproduce.md", "docs/speed.md", *CARDS)
 
 
 def fill(text: str) -> str:

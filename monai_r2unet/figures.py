@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["agreement_colours", "agreement_legend", "learning_curve", "overlays"]
+__all__ = [
+    "agreement_colours",
+    "agreement_legend",
+    "best_median_worst",
+    "learning_curve",
+    "overlays",
+    "roc_and_precision_recall",
+]
 
 # Colour-blind safe (Okabe-Ito): true positive, false positive, false negative.
 AGREEMENT = {"true positive": (0, 158, 115), "false positive": (213, 94, 0), "false negative": (86, 180, 233)}
@@ -82,6 +89,46 @@ def learning_curve(history: Sequence[Mapping[str, float]], key_metric: str, path
     metric_axis.set_ylabel(key_metric.replace("_", " "), color="C1")
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
+
+
+def roc_and_precision_recall(
+    curves: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float], Sequence[float]]]],
+    observer: tuple[float, float, float] | None,
+    path: Path,
+) -> None:
+    """Draw ROC and precision-recall curves side by side.
+
+    Args:
+        curves: name in the legend -> curves of one colour, each as false positive rates, sensitivities, precisions.
+        observer: a mask's three of them, drawn as a point.
+        path: of the PNG file.
+    """
+    pyplot = _pyplot()
+    figure, (roc, recall) = pyplot.subplots(1, 2, figsize=(11, 5), layout="constrained")
+    for number, (name, lines) in enumerate(curves.items()):
+        for line, (rates, sensitivities, precisions) in enumerate(lines):
+            style = {"color": f"C{number}", "linewidth": 1, "label": name if line == 0 else None}
+            roc.plot(rates, sensitivities, **style)
+            recall.plot(sensitivities, precisions, **style)
+    if observer is not None:
+        roc.plot(observer[0], observer[1], "k+", label="second observer")
+        recall.plot(observer[1], observer[2], "k+", label="second observer")
+    roc.set(xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
+    recall.set(xlabel="sensitivity (recall)", ylabel="precision", aspect="equal")
+    for axis, place in ((roc, "lower right"), (recall, "lower left")):
+        axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+        axis.grid(alpha=0.3)
+        axis.legend(loc=place, frameon=False)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def best_median_worst(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Those with the highest, middle and lowest ``dice``, with titles; of fewer than three all there are."""
+    ranked = sorted(cases, key=lambda one: -one["dice"])
+    if len(ranked) < 3:
+        return [*zip(("best", "worst"), ranked, strict=False)]
+    return [("best", ranked[0]), ("median", ranked[len(ranked) // 2]), ("worst", ranked[-1])]
 
 
 def overlays(examples: Sequence[tuple[str, Mapping[str, Any]]], path: Path) -> None:

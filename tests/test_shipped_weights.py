@@ -1,0 +1,102 @@
+"""What the shipped weights for photographs do on the test photographs, measured without any code of the package's own.
+
+The photographs and masks are read as they are downloaded, and the measures are scikit-learn's. The bounds are those
+that the project set itself before the weights were trained; the exact figures must be those of the result files.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from arrays import pixels, values
+from sklearn.metrics import f1_score, jaccard_score, roc_auc_score
+
+from monai_r2unet.bundle import find_bundle
+from monai_r2unet.segmenter import Segmenter
+
+# AUC and F1 inside the field of view, pooled over all test photographs.
+RETINA = {"drive": (0.980, 0.820), "chase_db1": (0.982, 0.800)}
+# Means over the test photographs.
+SKIN_DICE, SKIN_JACCARD = 0.86, 0.78
+
+
+def segmenter(name: str) -> Segmenter:
+    if find_bundle(name).weights_state() == "missing":
+        pytest.skip(f"the bundle {name} has no weights yet")
+    return Segmenter(name, "cpu")
+
+
+def retina_test_files(name: str, root: Path) -> Iterator[tuple[Path, Path, Path]]:
+    """Photograph, vessels of the first observer, field of view."""
+    if name == "drive":
+        for number in range(1, 21):
+            test = root / "drive" / "test"
+            yield (
+                test / "images" / f"{number:02d}_test.tif",
+                test / "manual" / f"{number:02d}_manual1.gif",
+                test / "fov" / f"{number:02d}_test_mask.gif",
+            )
+    else:
+        for number in range(11, 15):
+            for side in "LR":
+                stem, folder = f"Image_{number}{side}", root / "chase_db1"
+                yield (
+                    folder / "images" / f"{stem}.jpg",
+                    folder / "labels" / f"{stem}_1stHO.png",
+                    folder / "fov" / f"{stem}.gif",
+                )
+
+
+def results(name: str, repository: Path) -> dict[str, float]:
+    text = (repository / "benchmarks" / "results" / f"{name}_test.json").read_text()
+    one_pass = json.loads(text)["one_pass"]
+    found: dict[str, float] = (
+        one_pass["inside_fov"]["pooled"] if "inside_fov" in one_pass else one_pass["per_image"]["mean"]
+    )
+    return found
+
+
+@pytest.mark.parametrize("name", RETINA)
+def test_vessels(name: str, data_root: Path, repository: Path) -> None:
+    segment = segmenter(name)
+    truth, scores, called = [], [], []
+    for photograph, vessels, fov in retina_test_files(name, data_root):
+        inside = pixels(fov) > 0
+        mask, probabilities = segment(str(photograph), probabilities=True)
+        truth.append((pixels(vessels) > 0)[inside])
+        scores.append(values(probabilities)[inside])
+        called.append(values(mask)[inside] > 0)
+    auc = roc_auc_score(np.concatenate(truth), np.concatenate(scores))
+    f1 = f1_score(np.concatenate(truth), np.concatenate(called))
+    lowest_auc, lowest_f1 = RETINA[name]
+    assert auc >= lowest_auc
+    assert f1 >= lowest_f1
+    measured = results(name, repository)
+    # DRIVE's field of view in its own files, and cut to the rows that the bundle evaluates, is the same.
+    assert auc == pytest.approx(measured["auc"], abs=2e-4)
+    assert f1 == pytest.approx(measured["f1"], abs=5e-4)
+
+
+def test_skin_lesions(data_root: Path, repository: Path) -> None:
+    segment = segmenter("skin")
+    folder = data_root / "isic2017"
+    with (folder / "split_1250_150_600.csv").open() as file:
+        names = [row["id"] for row in csv.DictReader(file) if row["split"] == "test"]
+    dice, jaccard = [], []
+    for name in names:
+        mask = segment(str(folder / "images" / f"{name}.jpg"))
+        called = values(mask).ravel() > 0
+        truth = pixels(folder / "masks" / f"{name}.png").ravel() > 0
+        dice.append(f1_score(truth, called))
+        jaccard.append(jaccard_score(truth, called))
+    assert len(names) == 600
+    assert np.mean(dice) >= SKIN_DICE
+    assert np.mean(jaccard) >= SKIN_JACCARD
+    measured = results("skin", repository)
+    assert np.mean(dice) == pytest.approx(measured["dice"], abs=5e-4)
+    assert np.mean(jaccard) == pytest.approx(measured["jaccard"], abs=5e-4)
