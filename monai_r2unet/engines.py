@@ -1,7 +1,8 @@
-"""What runs a network in place of torch: OpenVINO, which is faster on CPUs once it has been built.
+"""What runs a network in place of torch: OpenVINO, ONNX Runtime, or torch's own TorchScript.
 
 An engine is a module that takes the network's place: it is made from the network, with its weights, and maps the same
-images to the same logits, within rounding. `ENGINES` names them all.
+images to the same logits, within rounding. `ENGINES` names them all. OpenVINO is faster on CPUs once it has been built;
+the other two run what `monai_r2unet.export` writes, as other programs will.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import importlib
 import sys
 import warnings
 from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,10 +20,11 @@ import torch
 from torch import nn
 
 from monai_r2unet.errors import InputError, first_line
+from monai_r2unet.export import onnx_session, run_onnx, to_onnx, to_torchscript
 from monai_r2unet.inferers import fastest_type, is_out_of_memory
 from monai_r2unet.startup import hidden_modules
 
-__all__ = ["ENGINES", "OpenVINONetwork", "check_engine", "with_engine"]
+__all__ = ["ENGINES", "Engine", "ONNXRuntimeNetwork", "OpenVINONetwork", "check_engine", "with_engine"]
 
 MOST_SIZES = 4  # that stay compiled; each holds a copy of the weights
 
@@ -102,8 +106,63 @@ class OpenVINONetwork(nn.Module):
         )
 
 
-# Those but torch, which runs the network itself. All of them run on the CPU alone.
-ENGINES: dict[str, type[OpenVINONetwork] | None] = {"torch": None, "openvino": OpenVINONetwork}
+class ONNXRuntimeNetwork(nn.Module):
+    """A network as ONNX Runtime runs it, on the CPU, in float32.
+
+    It is exported to ONNX when it meets its first image, which takes some ten seconds for the lung bundle, and then
+    runs images of every size. Images run one by one, with as many threads as torch uses when the first is met.
+
+    Args:
+        network: with its weights, which are not to change any more; put into evaluation mode.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network.eval()
+        self._session: Any = None
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Map images (N, C, H, W[, D]) on the CPU to logits (N, K, H, W[, D]), float32.
+
+        Raises:
+            InputError: if the extra ``export`` is not installed, or ONNX Runtime cannot run the network.
+        """
+        if self._session is None:
+            # Not in the lower precision that the caller may have switched on.
+            with torch.autocast("cpu", enabled=False):
+                self._session = onnx_session(to_onnx(self.network, images.shape[1], images.ndim - 2))
+        try:
+            return run_onnx(self._session, images.detach())
+        except MemoryError:
+            raise
+        except Exception as error:  # of any kind
+            raise InputError(
+                f"ONNX Runtime cannot run this {type(self.network).__name__} on images of {tuple(images.shape[1:])} "
+                f"({first_line(error)}): use the engine torch"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How an engine is made, and what it can do.
+
+    Args:
+        make: from a network and whether it is to compute in float32.
+        cpu_only: it runs on the CPU alone.
+        float32_only: it never computes in the processor's `fastest_type`.
+    """
+
+    make: Callable[[nn.Module, bool], nn.Module]
+    cpu_only: bool = True
+    float32_only: bool = False
+
+
+ENGINES = {
+    "torch": Engine(lambda network, float32: network, cpu_only=False),
+    "openvino": Engine(lambda network, float32: OpenVINONetwork(network, float32=float32)),
+    "onnxruntime": Engine(lambda network, float32: ONNXRuntimeNetwork(network), float32_only=True),
+    "torchscript": Engine(lambda network, float32: to_torchscript(network), cpu_only=False),
+}
 
 
 def check_engine(engine: str, device: str) -> str:
@@ -114,7 +173,7 @@ def check_engine(engine: str, device: str) -> str:
     """
     if engine not in ENGINES:
         raise InputError(f"unknown engine {engine!r}; there are: {', '.join(ENGINES)}")
-    if ENGINES[engine] is None:
+    if not ENGINES[engine].cpu_only:
         return device
     if device not in ("auto", "cpu"):
         raise InputError(
@@ -129,14 +188,13 @@ def with_engine(engine: str, network: nn.Module, *, float32: bool) -> nn.Module:
 
     Args:
         engine: one of `ENGINES`.
-        network: on the CPU, with its weights.
+        network: with its weights, on the CPU for engines that run there alone.
         float32: compute in float32, whatever is fastest.
 
     Raises:
-        InputError: if the engine is not installed.
+        InputError: if the engine is not installed or does not take the network.
     """
-    kind = ENGINES[engine]
-    return network if kind is None else kind(network, float32=float32)
+    return ENGINES[engine].make(network, float32)
 
 
 def _import_openvino() -> Any:

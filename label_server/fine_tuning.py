@@ -1,0 +1,130 @@
+"""Training on the labels that were saved, from the weights in use to new ones."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from monailabel.interfaces.datastore import Datastore
+from monailabel.tasks.train.bundle import BundleTrainTask
+from monailabel.utils.others.generic import device_list
+
+from label_server.segmentation import weights_files
+from monai_r2unet.bundle import Bundle
+from monai_r2unet.errors import InputError
+
+__all__ = ["FineTuning"]
+
+logger = logging.getLogger(__name__)
+
+# The last trainings of the shipped weights went at a fifth of the learning rate that the first ones started with.
+FINE_TUNING = 0.2
+
+
+class FineTuning(BundleTrainTask):
+    """Train a bundle by its own ``configs/train.json`` on the images whose label was saved as final.
+
+    The best epoch's weights become ``models/model.pt``, from which the next inference is made; those before stay as
+    ``models/previous.pt``.
+
+    Args:
+        bundle: the server's own copy, which is written to.
+        conf: what the server was started with.
+    """
+
+    def __init__(self, bundle: Bundle, conf: dict[str, str]) -> None:
+        super().__init__(str(bundle.root), conf)
+        self.bundle = bundle
+        self.settings = json.loads((bundle.root / "configs" / "train.json").read_text(encoding="utf-8"))
+        self._request: dict[str, Any] = {}
+
+    def config(self) -> dict[str, Any]:
+        """What the client may choose, with what it is otherwise."""
+        return {
+            "device": device_list(),
+            "pretrained": True,
+            "max_epochs": 10,
+            "val_split": 0.2,
+            "lr": self.settings["lr"] * FINE_TUNING,
+            "batch_size": self.settings["batch_size"],
+            "freeze_norm": True,
+            "multi_gpu": True,
+            "gpus": "all",
+            "model_filename": weights_files(self.bundle),
+        }
+
+    def stats(self) -> dict[str, Any]:
+        """What the last training measured on its validation images."""
+        report = self._output / "results.json"
+        if not report.is_file():
+            return {}
+        # JSON has no NaN, which Python writes all the same and the server refuses to send.
+        measured: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+        return measured
+
+    def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Train, and put the new weights into use.
+
+        Args:
+            request: of what `config` lists, what the client chose otherwise.
+            datastore: of its images those count that have a final label.
+
+        Raises:
+            InputError: if no image has.
+            RuntimeError: if the training ended without weights.
+        """
+        self._request = {**self.config(), **request, "tracking": ""}
+        trained = self._output / "model.pt"
+        trained.unlink(missing_ok=True)
+        super().__call__(self._request, datastore)
+        if not trained.is_file():
+            raise RuntimeError("the training ended without weights; the server's log says why")
+        shutil.copyfile(self.bundle.weights, self.bundle.weights.with_name("previous.pt"))
+        staged = self.bundle.weights.with_suffix(".new")
+        shutil.copyfile(trained, staged)
+        os.replace(staged, self.bundle.weights)
+        logger.info("New weights: %s", self.bundle.weights)
+        return {"model": self.bundle.weights.name}
+
+    @property
+    def _output(self) -> Path:
+        return self.bundle.root / "eval"
+
+    def _load_checkpoint(self, model_pytorch: str, pretrained: bool, train_handlers: list[Any]) -> None:
+        """Nothing: the configuration loads ``init_weights`` itself, and refuses those that do not fit."""
+
+    def _update_overrides(self, overrides: dict[str, Any]) -> dict[str, Any]:
+        chosen = self._request
+        weights = chosen["model_filename"]
+        weights = weights[0] if isinstance(weights, list) else weights
+        overrides |= {
+            # The schedule of the learning rate is made for this many.
+            "epochs": chosen["max_epochs"],
+            "output_dir": str(self._output),
+            "init_weights": str(self.bundle.weights.with_name(weights)) if chosen["pretrained"] else None,
+            "lr": chosen["lr"],
+            "batch_size": chosen["batch_size"],
+            "freeze_norm": chosen["freeze_norm"] and chosen["pretrained"],
+            "progress_bar": False,
+        }
+        return overrides
+
+    def _partition_datalist(
+        self, datalist: list[dict[str, str]], request: dict[str, Any], shuffle: bool = False
+    ) -> tuple[list[dict[str, str]], list[dict[str, str]] | None]:
+        """Training and validation images; one image alone serves for both, and none is an error."""
+        if not datalist:
+            raise InputError("no image has a final label to train on: save one first")
+        share = float(request["val_split"])
+        datalist = sorted(datalist, key=lambda entry: entry["image"])
+        if share < 0:  # MONAI Label's way to ask for the validation images of the bundle
+            return datalist, None
+        count = min(max(1, round(len(datalist) * share)), len(datalist) - 1) if share > 0 else 0
+        if count == 0:
+            logger.warning("No image is kept for validation: it is made on those that are trained on")
+            return datalist, datalist
+        return datalist[:-count], datalist[-count:]

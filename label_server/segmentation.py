@@ -1,0 +1,133 @@
+"""Inference: a `Segmenter` as a task of MONAI Label, so that its masks are those of the command line."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fastapi import HTTPException
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+from monailabel.utils.others.generic import device_list, name_to_device
+
+from monai_r2unet.bundle import Bundle
+from monai_r2unet.errors import InputError
+from monai_r2unet.io import read_image
+from monai_r2unet.outputs import MASK_ENDINGS, write_mask
+from monai_r2unet.segmenter import Segmenter
+
+__all__ = ["Segmentation"]
+
+
+class Segmentation(InferTask):
+    """Segment an image of the datastore, or one that the client sends along.
+
+    Args:
+        bundle: the server's own copy, whose ``models`` folder training writes to.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(
+            type=InferType.SEGMENTATION,
+            labels={label["name"]: label["value"] for label in bundle.labels},
+            dimension=3 if bundle.image_format["num_channels"] == 1 else 2,
+            description=bundle.metadata.get("description", ""),
+        )
+        self.bundle = bundle
+        self._lock = threading.Lock()
+        self._loaded: tuple[tuple[str, Path, int], Segmenter] | None = None
+
+    def is_valid(self) -> bool:
+        """Whether there are weights."""
+        return self.bundle.weights.is_file()
+
+    def get_path(self, validate: bool = True) -> str:
+        """Path of the current weights."""
+        return str(self.bundle.weights)
+
+    def config(self) -> dict[str, Any]:
+        """What the client may choose: the device, and which weights of the ``models`` folder."""
+        return {"device": device_list(), "model_filename": weights_files(self.bundle)}
+
+    def info(self) -> dict[str, Any]:
+        """What clients are told: names and values of the labels, and what MONAI Label has no place for."""
+        return {
+            **super().info(),
+            "version": self.bundle.metadata.get("version", ""),
+            "label_colors": {label["name"]: label["colour"] for label in self.bundle.labels},
+            "intended_use": self.bundle.metadata.get("intended_use", ""),
+            "limits": self.bundle.metadata.get("limits", ""),
+        }
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Segment ``request["image"]``, a path.
+
+        Returns:
+            Path of the mask, in the format that ``request["result_extension"]`` names, else in that of the image
+            (a photograph's as PNG); and what the client is told of it.
+        """
+        try:
+            return self._segment(request)
+        except InputError as error:
+            raise HTTPException(status_code=400, detail=str(error)) from error
+
+    def _segment(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        source = request["image"]
+        if not isinstance(source, str):
+            raise InputError(f"the image is a {type(source).__name__}, expected the name of one: send it as a file")
+        ending = request.get("result_extension") or self._ending(source)
+        if not ending.endswith(MASK_ENDINGS):
+            raise InputError(f"result_extension is {ending!r}, expected one of {', '.join(MASK_ENDINGS)}")
+        started = time.perf_counter()
+        image = read_image(source)
+        read = time.perf_counter()
+        with self._lock:
+            result = self.segmenter(request.get("device"), request.get("model_filename")).run(image)
+        segmented = time.perf_counter()
+        with tempfile.NamedTemporaryFile(suffix=ending, delete=False) as file:  # the server deletes it once it is sent
+            target = file.name
+        write_mask(result.mask, target, bundle=self.bundle, source=source, overwrite=True)
+        written = time.perf_counter()
+        seconds = {"read": read - started, **result.seconds, "write": written - segmented, "total": written - started}
+        return target, {
+            "label_names": self.labels,
+            "label_colors": self.info()["label_colors"],
+            "voxels": result.voxels,
+            "millilitres": result.millilitres,
+            "warnings": result.warnings,
+            "latencies": {step: round(value, 3) for step, value in seconds.items()},
+        }
+
+    def segmenter(self, device: Any = None, weights: Any = None) -> Segmenter:
+        """The bundle with some weights on some device, loaded anew only when either has changed.
+
+        Args:
+            device: as the client names it; a list stands for its first; ``None`` for the GPU if there is one.
+            weights: a file of the ``models`` folder; a list stands for its first; ``None`` for ``model.pt``.
+
+        Raises:
+            InputError: if there is no such file.
+        """
+        name = weights[0] if isinstance(weights, list) and weights else weights or self.bundle.weights.name
+        if name not in weights_files(self.bundle):
+            raise InputError(f"there are no weights {name!r}, choose one of: {', '.join(weights_files(self.bundle))}")
+        path = self.bundle.weights.with_name(name)
+        key = (str(name_to_device(device)), path, path.stat().st_mtime_ns)
+        if self._loaded is None or self._loaded[0] != key:
+            self._loaded = None  # not two networks at a time
+            self._loaded = (key, Segmenter(self.bundle.root, key[0], path, trust_bundle=True))
+        return self._loaded[1]
+
+    def _ending(self, source: str) -> str:
+        if self.dimension == 2:
+            return ".png"
+        return next((ending for ending in MASK_ENDINGS if source.lower().endswith(ending)), ".nii.gz")
+
+
+def weights_files(bundle: Bundle) -> list[str]:
+    """Names of the weights in a bundle's ``models`` folder, ``model.pt``, the current ones, first."""
+    names = sorted(path.name for path in bundle.weights.parent.glob("*.pt"))
+    return sorted(names, key=lambda name: name != bundle.weights.name)

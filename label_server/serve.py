@@ -1,0 +1,126 @@
+"""Start the server: ``python -m label_server.serve --studies FOLDER``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from monai_r2unet.bundle import Bundle, find_bundle
+from monai_r2unet.errors import EXIT_BAD_INPUT, InputError
+
+__all__ = ["main", "prepare"]
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+ENDINGS = ("nii.gz", "nii", "nrrd", "mha", "png", "jpg", "jpeg", "tif", "tiff", "bmp")
+
+
+def main() -> int:
+    """Read the arguments, prepare the server's folder, and become the server."""
+    parser = argparse.ArgumentParser(prog="label_server", description="A MONAI Label server with our bundles.")
+    parser.add_argument("--studies", required=True, help="folder with images, or address of a DICOMweb archive")
+    parser.add_argument("--bundles", nargs="+", default=["lung"], metavar="NAME", help="default: lung")
+    parser.add_argument("--trust-bundle", action="store_true", help="let NAME be the folder of a bundle of your own")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other computers in; default: 127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000, help="default: 8000")
+    parser.add_argument(
+        "--work", type=Path, default=Path(".label-server"), help="what the server keeps; made if missing"
+    )
+    options = parser.parse_args()
+    try:
+        bundles = [find_bundle(name, trusted=options.trust_bundle) for name in options.bundles]
+        prepare(options.work, bundles)
+        studies = check_studies(options.studies)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    command = [
+        sys.executable,
+        "-m",
+        "monailabel.main",
+        "start_server",
+        "--app",
+        str(options.work),
+        "--studies",
+        studies,
+    ]
+    command += ["--conf", "bundles", ",".join(bundle.name for bundle in bundles)]
+    command += ["--host", options.host, "--port", str(options.port)]
+    os.execve(sys.executable, command, environment(options.work.resolve()))
+
+
+def check_studies(studies: str) -> str:
+    """``studies`` if it is an address or a folder.
+
+    Raises:
+        InputError: if it is neither; MONAI Label would make an empty folder.
+    """
+    if not studies:
+        raise InputError("where the images are is not said: name their folder with STUDIES=folder")
+    if not studies.startswith(("http://", "https://")) and not Path(studies).is_dir():
+        raise InputError(f"the folder {studies} with the images does not exist: check the path")
+    return studies
+
+
+def prepare(work: Path, bundles: list[Bundle]) -> None:
+    """Make or renew the folder that the server works in: its app, and copies of the bundles.
+
+    Weights that were trained there stay. ``models/shipped.pt`` are always those of the bundle.
+
+    Args:
+        work: the folder.
+        bundles: with weights.
+
+    Raises:
+        InputError: if a bundle lacks its weights, or they are damaged.
+    """
+    for bundle in bundles:
+        if bundle.weights_state() != "present":
+            raise InputError(
+                f"the weights of the bundle {bundle.name!r} are {bundle.weights_state()} ({bundle.weights}): train it "
+                "first (its docs/README.md says how), or leave it out"
+            )
+    for bundle in bundles:
+        own = Bundle(work / "model" / bundle.name)
+        shutil.copytree(
+            bundle.root, own.root, ignore=shutil.ignore_patterns("eval", "data", "models"), dirs_exist_ok=True
+        )
+        own.weights.parent.mkdir(exist_ok=True)
+        shutil.copyfile(bundle.weights, own.weights.with_name("shipped.pt"))
+        if not own.weights.is_file():
+            shutil.copyfile(bundle.weights, own.weights)
+    (work / "tmp").mkdir(exist_ok=True)
+    app = "from label_server.app import LabelApp\n\n__all__ = ['LabelApp']\n"
+    (work / "main.py").write_text(app, encoding="utf-8")
+
+
+def environment(work: Path) -> dict[str, str]:
+    """The server's environment variables: this process's, and MONAI Label's settings where the user made none."""
+    import torch
+
+    settings = {
+        "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps([f"*.{ending}" for ending in ENDINGS]),
+        # Below the working folder, and not in the user's home.
+        "MONAI_LABEL_DICOMWEB_CACHE_PATH": str(work / "dicom"),
+        "MONAI_LABEL_SESSION_PATH": str(work / "sessions"),
+        # What the archive holds is asked again after this many seconds; MONAI Label would offer an image that has been
+        # labelled for two hours more.
+        "MONAI_LABEL_DICOMWEB_CACHE_EXPIRY": "5",
+        # Scores are made anew after each training and on each choice; on a CPU that would take it from all else.
+        "MONAI_LABEL_AUTO_UPDATE_SCORING": str(torch.cuda.is_available()).lower(),
+    }
+    paths = {
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])),
+        # MONAI Label starts itkimage2segimage of dcmqi, which would be downloaded if it were not found.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        # A client on this machine would save a mask under the very name of the file that the server then deletes.
+        "TMPDIR": str(work / "tmp"),
+    }
+    return {**settings, **os.environ, **paths}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""What is done before the server starts, and what of MONAI Label is put right."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+pytest.importorskip("monailabel", reason="MONAI Label is not installed: `make test-label` installs it and runs these")
+
+from label_server.dicomweb import describe, put_on_grid
+from label_server.fine_tuning import FineTuning
+from label_server.serve import prepare
+from monai_r2unet.bundle import find_bundle
+
+
+def start(*arguments):
+    return subprocess.run([sys.executable, "-m", "label_server.serve", *arguments], capture_output=True, text=True)
+
+
+def test_the_server_works_on_a_copy_and_keeps_what_was_trained(tmp_path):
+    lung = find_bundle("lung")
+    prepare(tmp_path, [lung])
+    models = tmp_path / "model" / "lung" / "models"
+    assert {path.read_bytes() for path in models.iterdir()} == {lung.weights.read_bytes()}
+    (models / "model.pt").write_bytes(b"trained")
+    (models / "shipped.pt").write_bytes(b"old")
+    prepare(tmp_path, [lung])
+    assert (models / "model.pt").read_bytes() == b"trained"
+    assert (models / "shipped.pt").read_bytes() == lung.weights.read_bytes()
+    assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--studies", "nowhere"), "the folder nowhere with the images does not exist"),
+        (("--studies", ""), "STUDIES=folder"),
+        (("--studies", ".", "--bundles", "liver"), "unknown bundle 'liver'"),
+    ],
+)
+def test_bad_arguments_end_in_one_sentence(tmp_path, arguments, sentence):
+    ended = start(*arguments, "--work", str(tmp_path))
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: ")
+    assert sentence in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("images", "share", "training", "validation"),
+    [(1, 0.2, 1, 1), (2, 0.2, 1, 1), (10, 0.2, 8, 2), (10, 0, 10, 10), (3, 0.99, 1, 2), (3, -1, 3, None)],
+)
+def test_some_labels_are_kept_for_validation(tmp_path, images, share, training, validation):
+    prepare(tmp_path, [find_bundle("lung")])
+    task = FineTuning(find_bundle(tmp_path / "model" / "lung", trusted=True), {})
+    data = [{"image": str(number), "label": str(number)} for number in range(images)]
+    train, val = task._partition_datalist(data, {"val_split": share})
+    assert (len(train), None if val is None else len(val)) == (training, validation)
+    if share > 0 and images > 1:
+        assert sorted(train + val, key=data.index) == data
+
+
+def test_segments_are_described_by_their_name_and_left_alone_without():
+    labels = find_bundle("lung").labels
+    (lung, other) = describe([{"name": "Lung", "idx": 3}, {"name": "stone", "idx": 4}], labels)
+    assert lung["segmentAttribute"]["labelID"] == 3
+    assert lung["segmentAttribute"]["SegmentedPropertyTypeCodeSequence"]["CodeValue"] == "39607008"
+    assert lung["color"] == labels[0]["colour"]
+    assert other == {"name": "stone", "idx": 4}
+    assert [segment["name"] for segment in describe([], labels)] == ["lung"]
+
+
+def test_a_label_of_some_slices_is_put_where_they_are(tmp_path):
+    image = sitk.GetImageFromArray(np.zeros((6, 4, 5), np.int16))
+    image.SetSpacing((1.5, 2, 3))
+    image.SetOrigin((-7, 8, 9))
+    mask = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 2, (2, 4, 5)).astype(np.uint8))
+    mask.SetSpacing(image.GetSpacing())
+    mask.SetOrigin(image.TransformIndexToPhysicalPoint((0, 0, 3)))
+    paths = [str(tmp_path / name) for name in ("label.nrrd", "image.nrrd")]
+    for one, path in zip((mask, image), paths, strict=True):
+        sitk.WriteImage(one, path)
+    put_on_grid(*paths)
+    put_on_grid(*paths)  # once is enough
+    whole = sitk.ReadImage(paths[0])
+    assert whole.GetOrigin() == image.GetOrigin()
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(whole)[3:5], sitk.GetArrayFromImage(mask))
+    assert sitk.GetArrayFromImage(whole).sum() == sitk.GetArrayFromImage(mask).sum()
