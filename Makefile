@@ -1,22 +1,41 @@
 # The project's two commands: `make train` and `make test`. Each makes what it needs and nothing more.
 # `make test-slicer` tests the 3D Slicer extension, for which it installs Slicer's core (1 GB) into an environment apart.
+# `make test-viewer` tests the web viewer in headless Chromium, and `make screenshots` makes its pictures for the docs.
+# `make label-server STUDIES=folder` starts a MONAI Label server, `make test-label` tests it: in an environment apart too.
 
 PYTHON ?= python3
 VENV := .venv
 SLICER := .venv-slicer
+VIEWER := .venv-viewer
+LABEL := .venv-label
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: train test test-slicer lint clean
+BUNDLES ?= lung
+PORT ?= 8000
+
+.PHONY: train test test-slicer test-viewer screenshots label-server test-label lint clean
 
 train: $(VENV)/.train
 	$(BIN)/python -m monai.bundle run training --config_file bundles/lung/train.json
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest --ignore=tests/slicer_extension
+	$(BIN)/python -m pytest --ignore=tests/slicer_extension --ignore=tests/viewer --ignore=tests/label_server
 
 test-slicer: $(SLICER)/.test
 	$(SLICER)/bin/python -m pytest tests/slicer_extension
+
+test-viewer: $(VIEWER)/.test
+	$(VIEWER)/bin/python -m pytest tests/viewer --dist loadfile
+
+screenshots: $(VIEWER)/.test
+	$(VIEWER)/bin/python docs/figures/viewer_screenshots.py
+
+label-server: $(LABEL)/.installed
+	$(LABEL)/bin/python -m label_server.serve --studies "$(STUDIES)" --bundles $(BUNDLES) --port $(PORT)
+
+test-label: $(LABEL)/.installed
+	$(LABEL)/bin/python -m pytest tests/label_server --dist loadfile
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -40,5 +59,23 @@ $(SLICER)/.test: pyproject.toml constraints.txt
 	    --editable '.[slicer-test,dev]'
 	touch $@
 
+# trame-slicer works with an older Slicer core than the one that the extension is tested with.
+$(VIEWER)/.test: pyproject.toml constraints.txt tests/viewer/constraints.txt
+	test -x $(VIEWER)/bin/python || $(PYTHON) -m venv $(VIEWER)
+	grep -vE '^(slicer-core|vtk)==' constraints.txt > $(VIEWER)/constraints.txt
+	$(VIEWER)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(VIEWER)/constraints.txt \
+	    --constraint tests/viewer/constraints.txt --editable '.[viewer,viewer-test,dev]'
+	touch $@
+
+# MONAI Label needs an older pydicom than we do, which reads no DICOM with it.
+$(LABEL)/.installed: pyproject.toml constraints.txt label_server/requirements.txt label_server/without_dependencies.txt
+	test -x $(LABEL)/bin/python || $(PYTHON) -m venv $(LABEL)
+	grep -v '^pydicom==' constraints.txt > $(LABEL)/constraints.txt
+	$(LABEL)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(LABEL)/constraints.txt \
+	    --requirement label_server/requirements.txt --editable '.[train]'
+	$(LABEL)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	    --requirement label_server/without_dependencies.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(SLICER) build dist bundles/*/eval
+	rm -rf $(VENV) $(SLICER) $(VIEWER) $(LABEL) build dist bundles/*/eval

@@ -1,8 +1,6 @@
 """``python -m monai_r2unet``."""
 
-import sys
-
-from monai_r2unet.cli import main
+from monai_r2unet.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

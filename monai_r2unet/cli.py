@@ -7,18 +7,23 @@ input, 3 some cases of a folder failed, 4 nothing was found in the image (the em
 from __future__ import annotations
 
 import argparse
+import atexit
+import contextlib
+import math
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from monai_r2unet import verbs
 from monai_r2unet.errors import EXIT_BAD_INPUT, InputError, known_error
+from monai_r2unet.reproduce.study import BUDGET, NETWORKS, PROTOCOLS
 from monai_r2unet.segment import segment
 from monai_r2unet.terminal import EXIT_FAILED
 
-__all__ = ["main"]
+__all__ = ["main", "run"]
 
 _DATASETS = {
     "lung": "chest CT: LUNA16, LCTSC, Kaggle, or your own",
@@ -51,6 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise
 
 
+def run() -> NoReturn:
+    """The program: `main`, and then out without the interpreter's farewell, half a second once torch is imported."""
+    code = main()
+    atexit._run_exitfuncs()  # what libraries asked for is still done
+    with contextlib.suppress(OSError):  # whoever read our output may be gone
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="monai-r2unet", description="R2U-Net segmentation of medical images. For research use, not for diagnosis."
@@ -64,8 +79,12 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--trust-bundle", action="store_true", help="allow code in a bundle that is not shipped")
     verb.add_argument("--weights", help="weights of your own training instead of the bundle's")
     verb.add_argument("--device", default="auto", help="auto (default), cpu, cuda:0, ...")
-    verb.add_argument("--engine", default="torch", help="torch (default), or openvino: faster for many slices on a CPU")
+    verb.add_argument(
+        "--engine", default="torch", help="torch (default), openvino (faster on a CPU for many slices), ..."
+    )
     verb.add_argument("--batch-size", type=_positive, help="slices at a time; changes speed and memory only")
+    verb.add_argument("--float32", action="store_true", help="slower, for masks that do not depend on the processor")
+    verb.add_argument("--cpu-fallback", action="store_true", help="go on on the CPU where the GPU is full")
     verb.add_argument("--series", help="series UID, where the folder holds several DICOM series")
     verb.add_argument("--ending", help="of the masks of a folder of cases: .nii.gz (default), .seg.nrrd, .dcm, ...")
     verb.add_argument(
@@ -101,6 +120,33 @@ def _parser() -> argparse.ArgumentParser:
             dataset.add_argument("--split", metavar="CSV", help="table with the columns case and split, or: official")
     verb.set_defaults(verb=verbs.prepare)
 
+    verb = subparsers.add_parser("reproduce", help="train and test the paper's networks under its protocol")
+    verb.add_argument("dataset", choices=_DATASETS, help="whose bundle is trained")
+    verb.add_argument("--data", "--dataset_dir", metavar="FOLDER", help="as `prepare` writes it; default: its sample")
+    verb.add_argument(
+        "--out", required=True, metavar="FOLDER", help="of the results; a second call does what is missing"
+    )
+    verb.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS, help="default: all", metavar="NAME")
+    verb.add_argument("--seeds", nargs="+", type=_natural, default=(0, 1, 2), help="default: 0 1 2", metavar="N")
+    verb.add_argument(
+        "--protocol", choices=PROTOCOLS, default="paper", help="the paper's recipe (default) or the bundle's"
+    )
+    verb.add_argument("--recurrences", type=_positive, default=2, metavar="T", help="the paper's t, default 2")
+    verb.add_argument("--name", help="what the data are called in the tables, such as lctsc; default: DATASET")
+    verb.add_argument("--device", default="auto", help="auto (default), cpu, cuda:0, ...")
+    for budget in BUDGET:
+        number = _learning_rate if budget == "lr" else _positive
+        verb.add_argument(f"--{budget}", type=number, metavar="N", help="of each training, in place of the protocol's")
+    verb.set_defaults(verb=verbs.reproduce)
+
+    verb = subparsers.add_parser("export", help="write a bundle's network as TorchScript or ONNX, for other programs")
+    verb.add_argument("bundle", help="name (see `monai-r2unet list`) or folder of the bundle")
+    verb.add_argument("output", help="file to write, its ending names the format: .ts (TorchScript) or .onnx")
+    verb.add_argument("--weights", help="weights of your own training instead of the bundle's")
+    verb.add_argument("--trust-bundle", action="store_true", help="allow code in a bundle that is not shipped")
+    verb.add_argument("--overwrite", action="store_true", help="replace existing output")
+    verb.set_defaults(verb=verbs.export)
+
     verb = subparsers.add_parser("list", help="the bundles there are")
     verb.add_argument("--json", action="store_true", help="as JSON")
     verb.set_defaults(verb=verbs.list_bundles)
@@ -108,6 +154,14 @@ def _parser() -> argparse.ArgumentParser:
     verb = subparsers.add_parser("doctor", help="what this machine can do, and whether the bundles are whole")
     verb.add_argument("--json", action="store_true", help="as JSON")
     verb.set_defaults(verb=verbs.doctor)
+
+    verb = subparsers.add_parser("view", help="look at images and segment them, in a browser")
+    verb.add_argument("image", nargs="?", help="image file or folder with one DICOM series, to open at once")
+    verb.add_argument("--folder", help="the only folder to open images from; default: the image's, or the current one")
+    verb.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
+    verb.add_argument("--port", type=int, default=0, help="port to listen on (default: any that is free)")
+    verb.add_argument("--upload-limit", type=_positive, default=2000, metavar="MB", help="of an upload (default: 2000)")
+    verb.set_defaults(verb=verbs.view)
 
     verb = subparsers.add_parser("worker", help="the process that 3D Slicer and the viewer talk to")
     verb.set_defaults(verb=verbs.worker)
@@ -118,6 +172,22 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more, got {text!r}")
     return int(text)
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number, 0 or more, got {text!r}")
+    return int(text)
+
+
+def _learning_rate(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
+    return value
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:

@@ -20,7 +20,7 @@ from monai_r2unet.atomic import written_whole
 from monai_r2unet.bundle import Bundle
 from monai_r2unet.dicom_series import is_dicom
 from monai_r2unet.errors import InputError
-from monai_r2unet.io import check_place
+from monai_r2unet.writing import check_place
 
 if TYPE_CHECKING:
     import pydicom

@@ -20,7 +20,8 @@ OPTIONAL = {
     "tensorboard": "train",
     "pydicom": "dicom",
     "highdicom": "dicom",
-    "onnx": "export",
+    "onnxscript": "export",
+    "onnxruntime": "export",
     "openvino": "openvino",
 }
 

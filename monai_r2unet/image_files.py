@@ -18,7 +18,6 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
-from monai.data.utils import orientation_ras_lps
 
 from monai_r2unet.errors import InputError
 from monai_r2unet.photographs import ENDINGS as PHOTOGRAPHS
@@ -29,6 +28,7 @@ __all__ = ["READERS", "axes_in_mm", "orthonormal"]
 SHEAR = 0.1  # of a voxel: what orthonormal axes may move a voxel by
 CONTROL = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f]")  # what no text holds
 METAIMAGE_SERIES = re.compile(r"[^%]*%0?\d*[du][^%]* \d+ \d+ [1-9]\d*")  # a pattern, first, last and step
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 DEFLATE_LIMIT = 1040  # zlib cannot compress better than this
 
 
@@ -60,7 +60,7 @@ def _read_nifti(path: Path) -> sitk.Image:
             stacklevel=4,
         )
     to_mm = {1: 1000.0, 3: 0.001}.get(int(header["xyzt_units"]) & 7, 1.0)  # the codes of metre and micrometre
-    lps = orientation_ras_lps(np.asarray(image.affine, dtype=np.float64)) * to_mm
+    lps = RAS_TO_LPS @ np.asarray(image.affine, dtype=np.float64) * to_mm
     if array.shape[2] == 1 and not lps[:3, 2].any():  # many 2D files leave the third axis empty
         normal = np.cross(lps[:3, 0], lps[:3, 1])
         lps[:3, 2] = normal / np.linalg.norm(normal)

@@ -11,9 +11,10 @@ from typing import Any
 
 from monai_r2unet.errors import InputError
 
-__all__ = ["PROTOCOL", "Answer", "Run", "event_line", "lines", "read_command", "run_of"]
+__all__ = ["PROTOCOL", "Answer", "Run", "event_line", "lines", "read_command", "read_event", "run_of"]
 
 PROTOCOL = 2  # raised when a client must know of a change
+MARK = "@@"  # before each event, so that nothing printed by others can pass for one
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,15 @@ def lines(file: int) -> Iterator[bytes]:
 
 def event_line(event: str, content: dict[str, Any]) -> bytes:
     """An event as a line, in ASCII."""
-    return f"@@{json.dumps({'event': event, **content})}\n".encode("ascii")
+    return f"{MARK}{json.dumps({'event': event, **content})}\n".encode("ascii")
+
+
+def read_event(line: bytes) -> dict[str, Any] | None:
+    """A line of the worker as its event, with the key ``event``; None if others printed it."""
+    if not line.startswith(MARK.encode("ascii")):
+        return None
+    event: dict[str, Any] = json.loads(line[len(MARK) :])
+    return event
 
 
 def read_command(line: bytes) -> dict[str, Any]:

@@ -137,6 +137,8 @@ def _segmenter(options: argparse.Namespace) -> Segmenter:
         options.weights,
         options.batch_size,
         trust_bundle=options.trust_bundle,
+        cpu_fallback=options.cpu_fallback,
+        float32=options.float32,
         engine=options.engine,
     )
 

@@ -29,14 +29,14 @@ from monai_r2unet.checks import (
     implausible_values,
     tilted_slices,
 )
-from monai_r2unet.engines import check_engine, with_engine
+from monai_r2unet.engines import ENGINES, check_engine, with_engine
 from monai_r2unet.errors import InputError
 from monai_r2unet.image_kinds import as_kind_of, as_sitk
 from monai_r2unet.inference_config import blame
 from monai_r2unet.inferers import SliceBySliceInferer, fastest_type
 from monai_r2unet.io import from_metatensor, to_metatensor
 
-__all__ = ["Segmentation", "Segmenter", "choose_device"]
+__all__ = ["Segmentation", "Segmenter", "choose_device", "without_notices"]
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,9 @@ class Segmenter:
         cpu_fallback: go on on the CPU, with a warning, where a GPU has no memory for one slice.
         float32: compute in float32 everywhere, for masks that do not depend on the processor; slower where it has a
             faster type.
-        engine: what runs the network: ``"torch"``, or ``"openvino"``, which is faster on a CPU once it has been built
-            (`monai_r2unet.engines` says when that pays).
+        engine: what runs the network: ``"torch"``; ``"openvino"``, which is faster on a CPU once it has been built; or
+            ``"onnxruntime"`` or ``"torchscript"``, for masks as other programs get them from what
+            `monai_r2unet.export` writes. `monai_r2unet.engines` says which of them pays when.
 
     Raises:
         InputError: on an unknown, damaged or not trusted bundle, an unknown device, an engine that is unknown, not
@@ -136,7 +137,7 @@ class Segmenter:
         self.weights_sha256 = sha256(path)
         self.network.to(self.device).eval()
         # Images come in from memory, and the masks leave as return values.
-        with _without_notices():
+        with without_notices():
             self.preprocessing = _without(config.part("preprocessing"), LoadImaged)
         self.inferer = config.part("inferer")
         if isinstance(self.inferer, SliceBySliceInferer):
@@ -144,7 +145,7 @@ class Segmenter:
             if batch_size is not None:
                 self.inferer.batch_size = batch_size
             self.inferer.cpu_fallback = cpu_fallback
-            self.inferer.float32 = self.inferer.float32 or float32
+            self.inferer.float32 = self.inferer.float32 or float32 or ENGINES[engine].float32_only
         self.network = with_engine(engine, self.network, float32=self.precision == "float32")
         config["preprocessing"] = self.preprocessing
         self.postprocessing = _without(config.part("postprocessing"), SaveImaged)
@@ -261,7 +262,7 @@ class Segmenter:
 
 
 @contextlib.contextmanager
-def _without_notices() -> Iterator[None]:
+def without_notices() -> Iterator[None]:
     """Keep to itself what MONAI tells of a decoder for DICOM on the GPU, which nothing here uses."""
     logger = logging.getLogger("monai.data.nvimgcodec_pydicom_plugin")
     level = logger.level

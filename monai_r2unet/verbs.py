@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from monai_r2unet.errors import InputError
-from monai_r2unet.terminal import EXIT_DONE, EXIT_FAILED, ProgressBar
+from monai_r2unet.terminal import EXIT_DONE, EXIT_FAILED, EXIT_SOME_FAILED, ProgressBar
 
-__all__ = ["doctor", "evaluate", "list_bundles", "prepare", "worker"]
+__all__ = ["doctor", "evaluate", "export", "list_bundles", "prepare", "reproduce", "worker"]
 
 # Imports that take seconds are made in the verb that needs them: usage errors answer at once.
 
@@ -66,6 +68,36 @@ def prepare(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
+def reproduce(options: argparse.Namespace) -> int:
+    """Train and test the paper's networks, and print the paper's table with ours beside it."""
+    from monai_r2unet.cohort import failures_everywhere
+    from monai_r2unet.reproduce.records import read_results
+    from monai_r2unet.reproduce.session import carry_out
+    from monai_r2unet.reproduce.study import study_of
+    from monai_r2unet.reproduce.tables import table_of
+
+    study = study_of(options)
+    failed = failures_everywhere(carry_out(study, lambda name: print(f"{name}: done", file=sys.stderr)))
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(table_of(study.dataset, read_results(study.out / "results")))
+    return EXIT_SOME_FAILED if failed else EXIT_DONE
+
+
+def export(options: argparse.Namespace) -> int:
+    """Write a bundle's network as TorchScript or ONNX."""
+    from monai_r2unet.export import export_network
+
+    difference = export_network(
+        options.bundle,
+        options.output,
+        options.weights,
+        trust_bundle=options.trust_bundle,
+        overwrite=options.overwrite,
+    )
+    print(f"{options.output}\tlogits differ from torch's by {difference:.1e} of the largest")
+    return EXIT_DONE
+
+
 def list_bundles(options: argparse.Namespace) -> int:
     """Print the bundles there are."""
     from monai_r2unet import bundle as bundles
@@ -102,6 +134,13 @@ def doctor(options: argparse.Namespace) -> int:
     examination = examine()
     print(json.dumps(examination, indent=2) if options.json else format_examination(examination))
     return EXIT_DONE if examination["usable"] else EXIT_FAILED
+
+
+def view(options: argparse.Namespace) -> int:
+    """Serve the viewer until interrupted."""
+    from monai_r2unet.viewer.command import view
+
+    return view(options)
 
 
 def worker(options: argparse.Namespace) -> int:

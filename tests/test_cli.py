@@ -322,6 +322,10 @@ def test_segment_writes_mask_probabilities_and_report(run: Run, work: Path, bund
     assert all(second >= 0 for second in seconds.values())
     assert versions["torch"] == torch.__version__
 
+    exact = ("--float32", "--cpu-fallback", "--report", "exact.json")
+    assert run("segment", "ct.nii.gz", "exact.nii.gz", "--bundle", "lung", *exact)[0] == 0
+    assert json.loads(Path("exact.json").read_text())["precision"] == "float32"
+
     # The same again only if asked, and then with the same result.
     before = files(work)
     refused(run, work, ["segment", "ct.nii.gz", "mask.nii.gz", "--bundle", "lung"], ["mask.nii.gz exists"])

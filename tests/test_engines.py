@@ -217,14 +217,14 @@ def test_the_worker_loads_anew_for_another_engine(tmp_path: Path, monkeypatch: p
             assert jobs.loaded is not None
             assert jobs.loaded[1].engine == ("openvino", "torch")[number - 1]
     assert (event, content["code"]) == ("error", "input")
-    assert content["message"] == "unknown engine 'tensorrt'; there are: torch, openvino"
+    assert content["message"] == "unknown engine 'tensorrt'; there are: torch, openvino, onnxruntime, torchscript"
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
 
 
 def test_unknown_engines_and_devices_are_refused() -> None:
-    with pytest.raises(InputError, match=r"unknown engine 'banana'; there are: torch, openvino$"):
+    with pytest.raises(InputError, match=r"unknown engine 'banana'; there are: torch, openvino, .*, torchscript$"):
         Segmenter("lung", "cpu", engine="banana")
     for device in ("cuda:0", "cuda", "mps"):
         with pytest.raises(InputError, match=f"'openvino' runs on the CPU only, got device '{device}': use"):

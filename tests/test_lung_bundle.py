@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import bundle_runs
 import numpy as np
@@ -18,7 +17,6 @@ from arrays import values
 from bundle_runs import (
     QUIET,
     REPOSITORY,
-    SCHEMA,
     assert_equal,
     checkpoint,
     command,
@@ -30,10 +28,10 @@ from bundle_runs import (
 )
 from ignite.engine import Engine, Events
 from lung_examples import LUNG, SIZE, copy_bundle, small_ct, write_dataset, write_random_weights
-from monai.bundle import ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
+from monai.bundle import ConfigWorkflow
 
 from monai_r2unet.bundle import Bundle
-from monai_r2unet.checkpoints import latest, sha256
+from monai_r2unet.checkpoints import latest
 from monai_r2unet.cli import main
 from monai_r2unet.errors import find_input_error
 from monai_r2unet.io import read_image, same_grid, write_image
@@ -339,50 +337,6 @@ def test_an_image_and_a_label_of_different_shapes_are_named(
 # ---- the files -------------------------------------------------------------------------------------------------------
 
 
-def test_the_metadata_are_as_monai_demands(tmp_path: Path) -> None:
-    verify_metadata(meta_file="bundles/lung/metadata.json", filepath=SCHEMA)
-    metadata = Bundle(LUNG).metadata
-    assert metadata["version"] in metadata["changelog"]
-    changes: list[dict[str, Any]] = [{"task": 3}, {"network_data_format": {"inputs": {}}}, {"references": "one"}]
-    for change in changes:
-        (tmp_path / "metadata.json").write_text(json.dumps(metadata | change))
-        with pytest.raises(ValueError, match="Failed validating"):
-            verify_metadata(meta_file=str(tmp_path / "metadata.json"), filepath=SCHEMA)
-    del metadata["copyright"]
-    (tmp_path / "metadata.json").write_text(json.dumps(metadata))
-    with pytest.raises(ValueError, match="Failed validating"):
-        verify_metadata(meta_file=str(tmp_path / "metadata.json"), filepath=SCHEMA)
-
-
-def test_the_network_is_as_the_metadata_say() -> None:
-    for files in (TRAIN, INFERENCE):
-        verify_net_in_out("network_def", meta_file="bundles/lung/metadata.json", config_file=files, device="cpu", n=2)
-    network = config(INFERENCE).get_parsed_content("network_def")
-    count = sum(parameter.numel() for parameter in network.parameters())
-    assert f"{count / 1e6:.2f} million parameters" in Bundle(LUNG).metadata["description"]
-
-
-def test_the_network_is_exported_to_torchscript(weights: Path, tmp_path: Path) -> None:
-    ckpt_export(
-        "network_def",
-        filepath=str(tmp_path / "model.ts"),
-        ckpt_file=str(weights),
-        meta_file="bundles/lung/metadata.json",
-        config_file=INFERENCE,
-    )
-    network = R2UNet().eval()
-    network.load_state_dict(torch.load(weights, weights_only=True))
-    x = torch.rand(2, 1, 48, 32)
-    with torch.no_grad():
-        torch.testing.assert_close(torch.jit.load(tmp_path / "model.ts").eval()(x), network(x))
-
-
-def test_the_workflows_have_the_properties_that_monai_demands(data: Path, weights: Path, tmp_path: Path) -> None:
-    for run, file in (("training", TRAIN), ("inference", INFERENCE)):
-        made = workflow(run, file, dataset_dir=data, output_dir=tmp_path, ckpt_path=weights)
-        assert made.check_properties() == []
-
-
 def test_training_evaluation_and_inference_agree() -> None:
     train_config, inference = config(TRAIN), config(INFERENCE)
     both = config(TRAIN, EVALUATE)
@@ -458,13 +412,6 @@ def test_the_recipe_of_the_paper(data: Path, tmp_path: Path) -> None:
 
 
 # ---- the shipped weights ---------------------------------------------------------------------------------------------
-
-
-def test_the_shipped_weights_are_those_the_metadata_name() -> None:
-    bundle = Bundle(LUNG)
-    assert bundle.weights_state() == "present"
-    assert bundle.weights_sha256 == sha256(bundle.weights)
-    assert bundle.weights == LUNG / bundle.metadata["weights"]["file"]
 
 
 def test_the_shipped_weights_segment_the_embedded_test_case() -> None:
