@@ -11,7 +11,6 @@ from datetime import timedelta
 
 import torch
 from torch import distributed, nn
-from torch.distributed import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
@@ -47,7 +46,8 @@ def start(device: torch.device | str, timeout: float) -> None:
         backend, wait = "nccl" if device.type == "cuda" else "gloo", timedelta(seconds=timeout)
         store, rank, processes = next(rendezvous("env://", timeout=wait))
         # torchrun keeps one store over its restarts, in which this attempt must not find the addresses of the last one.
-        attempt = PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        prefixed = distributed.PrefixStore  # type: ignore[attr-defined]
+        attempt = prefixed(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         distributed.init_process_group(backend, store=attempt, rank=rank, world_size=processes, timeout=wait)
 
 
