@@ -1,0 +1,134 @@
+"""How long the viewer takes until a chest CT is seen, and from a key to the next slice. Writes results/viewer.json.
+
+Run ``python benchmarks/viewer.py`` in the environment of ``make test-viewer``, with ``MONAI_R2UNET_DATA`` set, on a
+machine that does nothing else. The viewer, its worker and headless Chromium share the two cores that it is held to.
+
+*First view*: from starting the command to the axial slice being visible in a browser that was open already, with the
+512 x 512 x 131 series as its argument. *Slice*: from a press of an arrow key to the next slice being visible in the
+axial view; once without and once with a mask over it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import sync_playwright
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY / "tests" / "viewer"))
+
+from conftest import BROWSER, FLAGS  # noqa: E402
+from viewer_process import Viewer  # noqa: E402
+
+CORES = 2
+SERIES = "volumes/LCTSC_007_dicom"
+SIZES = {"1280x720": (1280, 720), "3840x2160": (3840, 2160)}
+
+# Resolves once the picture of the axial view is not black: the image has come, was decoded and is shown.
+SEEN = """() => new Promise((seen) => {
+  const look = async () => {
+    const picture = document.querySelector('#Red img');
+    if (picture && picture.src && picture.naturalWidth) {
+      const canvas = document.createElement('canvas');
+      canvas.width = canvas.height = 32;
+      const context = canvas.getContext('2d');
+      try { await picture.decode(); } catch { return setTimeout(look, 10); }
+      context.drawImage(picture, 0, 0, 32, 32);
+      if (Math.max(...context.getImageData(0, 0, 32, 32).data.filter((_, at) => at % 4 != 3)) > 100) return seen();
+    }
+    setTimeout(look, 10);
+  };
+  look();
+})"""
+
+# Milliseconds from a key to the next picture, decoded. In between, the sharper picture of a slice at rest may come.
+SLICES = """async (count) => {
+  const view = document.querySelector('#Red'), picture = view.querySelector('img'), samples = [];
+  const still = (ms) => new Promise((done) => setTimeout(done, ms));
+  for (let index = 0; index < count; index++) {
+    await still(600);
+    const started = performance.now();
+    const changed = new Promise((done) => {
+      const observer = new MutationObserver(() => { observer.disconnect(); done(); });
+      observer.observe(picture, { attributeFilter: ['src'] });
+    });
+    const key = index % 40 < 20 ? 'ArrowUp' : 'ArrowDown';
+    view.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }));
+    await changed;
+    await picture.decode();
+    await new Promise(requestAnimationFrame);
+    samples.push(performance.now() - started);
+  }
+  return samples;
+}"""
+
+
+def main() -> int:
+    """Measure and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks" / "results" / "viewer.json")
+    parser.add_argument("--starts", type=int, default=5)
+    parser.add_argument("--slices", type=int, default=40)
+    options = parser.parse_args()
+    data = os.environ.get("MONAI_R2UNET_DATA")
+    if not data:
+        print("error: MONAI_R2UNET_DATA does not name the folder of the public data", file=sys.stderr)
+        return 2
+    if hasattr(os, "sched_setaffinity"):  # what is started from here inherits it
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    result: dict[str, Any] = {"cores": _cores(), "image": [512, 512, 131], "first_view_s": [], "slice_ms": {}}
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=BROWSER, headless=True, args=FLAGS.split())
+        result["browser"] = f"Chromium {chromium.version}"
+        for index in range(options.starts):
+            last = index == options.starts - 1
+            page = chromium.new_page(viewport={"width": 1280, "height": 720})
+            page.set_default_timeout(600_000)
+            started = time.perf_counter()
+            viewer = Viewer.of_command_line(str(Path(data) / SERIES), "--folder", data)
+            try:
+                page.goto(viewer.address, wait_until="commit")
+                page.wait_for_selector("#Red img", state="attached")
+                page.evaluate(SEEN)
+                result["first_view_s"].append(time.perf_counter() - started)
+                if last:
+                    page.wait_for_selector("#device option[value=cpu]", state="attached")  # the worker is at rest
+                    _measure_slices(page, "plain", options.slices, result["slice_ms"])
+                    page.click("#segment:enabled")
+                    page.wait_for_selector("#result .size")
+                    page.wait_for_timeout(5000)
+                    _measure_slices(page, "mask", options.slices, result["slice_ms"])
+            finally:
+                page.close()
+                viewer.close()
+        chromium.close()
+    result["first_view_median_s"] = statistics.median(result["first_view_s"])
+    result["slice_median_ms"] = {name: statistics.median(samples) for name, samples in result["slice_ms"].items()}
+    options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(f"first view {result['first_view_median_s']:.2f} s")
+    for name, samples in result["slice_ms"].items():
+        print(f"slice, {name}: median {statistics.median(samples):.0f} ms, slowest {max(samples):.0f} ms")
+    return 0
+
+
+def _measure_slices(page: Any, what: str, count: int, into: dict[str, list[float]]) -> None:
+    for name, (width, height) in SIZES.items():
+        page.set_viewport_size({"width": width, "height": height})
+        page.wait_for_timeout(2000)
+        page.evaluate(SLICES, 3)
+        into[f"{what}, {name}"] = page.evaluate(SLICES, count)
+
+
+def _cores() -> int | None:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

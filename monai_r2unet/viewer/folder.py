@@ -1,0 +1,97 @@
+"""The one folder that the viewer may read from, whatever it is asked for."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from monai_r2unet.errors import InputError
+
+__all__ = ["Folder", "check_one_file"]
+
+SUGGESTIONS = 50
+HEADER = 1 << 20  # bytes within which the text before the voxels must end
+NRRD = (".nrrd", ".nhdr")
+METAIMAGE = (".mha", ".mhd")
+DATA_FILE = re.compile(rb"^[ \t]*data ?file[ \t]*:", re.IGNORECASE | re.MULTILINE)
+ELEMENT_DATA_FILE = re.compile(rb"^[ \t]*ElementDataFile[ \t]*[=:][ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
+
+
+class Folder:
+    """Finds files inside a folder, and nothing outside of it: neither by ``..`` nor by links.
+
+    Args:
+        root: the folder.
+
+    Raises:
+        InputError: if it is no folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        if not root.is_dir():
+            raise InputError(f"there is no folder {root} to open images from: check --folder")
+        self.root = root.resolve()
+
+    def find(self, path: str) -> Path:
+        """The file or folder of that path, absolute or relative to this folder, with all links resolved.
+
+        Raises:
+            InputError: if it leads out of the folder, or there is nothing.
+        """
+        try:
+            found = (self.root / path.strip()).resolve()
+        except (OSError, ValueError, RuntimeError) as error:  # a loop of links, a null byte
+            raise InputError(f"{path!r} is no path: check it") from error
+        # First, so that nobody learns from the answer what there is elsewhere.
+        self._check(found, path)
+        if not found.exists():
+            raise InputError(f"there is no file or folder {path} in {self.root}: check the path")
+        if found.is_dir():
+            for file in found.iterdir():
+                self._check(file.resolve(), path)
+        else:
+            check_one_file(found)
+        return found
+
+    def suggest(self, start: str) -> list[str]:
+        """Paths in this folder that begin so, folders with a slash at their end."""
+        parent, _, name = start.strip().rpartition("/")
+        try:
+            folder = (self.root / parent).resolve()
+            self._check(folder, parent)
+            entries = sorted(folder.iterdir(), key=lambda entry: entry.name.lower())
+        except (InputError, OSError, ValueError, RuntimeError):
+            return []
+        prefix = f"{parent}/" if parent else ""
+        fitting = (e for e in entries if e.name.lower().startswith(name.lower()) and not e.name.startswith("."))
+        return [f"{prefix}{e.name}{'/' * e.is_dir()}" for e, _ in zip(fitting, range(SUGGESTIONS), strict=False)]
+
+    def _check(self, found: Path, path: str) -> None:
+        if not found.is_relative_to(self.root):
+            raise InputError(
+                f"{path} lies outside of {self.root}, the folder that this viewer may read: choose a file inside, or "
+                "start it again with another --folder"
+            )
+
+
+def check_one_file(path: Path) -> None:
+    """Check that an image does not make its reader open other files.
+
+    Raises:
+        InputError: if it does.
+    """
+    name = path.name.lower()
+    if not name.endswith((*NRRD, *METAIMAGE)):
+        return
+    with path.open("rb") as file:
+        start = file.read(HEADER)
+    if name.endswith(NRRD):
+        header, *voxels = re.split(rb"\r?\n\r?\n", start, maxsplit=1)
+        within = bool(voxels) and not DATA_FILE.search(header)
+    else:
+        named = ELEMENT_DATA_FILE.search(start)
+        within = named is not None and named[1].strip().upper() == b"LOCAL"
+    if not within:
+        raise InputError(
+            f"{path.name} does not hold its own voxels: save the image as one file, .nrrd, .mha or .nii.gz"
+        )

@@ -1,0 +1,298 @@
+"""What a person does at the viewer: open an image, segment it, look at the result, compare it, take it along."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk
+
+from monai_r2unet.errors import InputError, sentence_of
+from monai_r2unet.reading import read_image_with_notes
+from monai_r2unet.viewer import texts
+from monai_r2unet.viewer.comparison import compare
+from monai_r2unet.viewer.result import Result
+from monai_r2unet.viewer.scene import Scene
+from monai_r2unet.viewer.segments import add_segmentation, add_surface
+from monai_r2unet.viewer.worker_client import WorkerClient
+
+__all__ = ["Session"]
+
+
+@dataclass
+class Run:
+    """A segmentation under way.
+
+    Args:
+        job: its number.
+        bundle: what the worker told of the bundle.
+        image: that is segmented.
+        output: the file that the worker writes.
+    """
+
+    job: int
+    bundle: dict[str, Any]
+    image: sitk.Image
+    output: Path
+    started: float = field(default_factory=time.monotonic)
+    first: tuple[float, int] | None = None  # when the first slices were done, and how many
+    warnings: list[str] = field(default_factory=list)
+
+
+class Session:
+    """Keeps scene, worker and page together; all of it in one event loop.
+
+    Args:
+        state: of trame, shared with the page.
+        scene: to show things in.
+        home: folder for results.
+        command: that starts the worker.
+    """
+
+    def __init__(self, state: Any, scene: Scene, home: Path, command: Sequence[str]) -> None:
+        self.state = state
+        self.scene = scene
+        self.home = home
+        self.worker = WorkerClient(command, self._take_event, self._worker_gone)
+        self.source: Path | None = None
+        self.image: sitk.Image | None = None
+        self.bundles: dict[str, dict[str, Any]] = {}
+        self.run: Run | None = None
+        self.result: Result | None = None
+        self.jobs = 0
+        self.busy = asyncio.Lock()  # one thing is opened at a time
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    def tell(self, **values: Any) -> None:
+        """Change what the page knows, and let it know at once."""
+        self.state.update(values)
+        self.state.flush()
+
+    def complain(self, error: Exception | str, kind: str = "error") -> None:
+        """Show a sentence in the page."""
+        text = error if isinstance(error, str) else sentence_of(error)
+        self.tell(message={"kind": kind, "text": text})
+
+    # ---- images ----
+
+    async def open(self, path: Path, name: str, reading: Awaitable[Any] | None = None) -> None:
+        """Read an image and show it.
+
+        Args:
+            path: file or folder that may be read.
+            name: for people.
+            reading: gives the image and the notes of its reader, where that has begun already.
+        """
+        if self.run is not None:
+            self.complain("The segmentation is still running: cancel it before you open another image.")
+            return
+        async with self.busy:
+            self.tell(opening=name, message=None)
+            try:
+                image, notes = await (reading or asyncio.to_thread(read_image_with_notes, path))
+                self.source, self.image, self.result = path, image, None
+                self.scene.show_image(image, name)
+            except Exception as error:
+                self.complain(error)
+                return
+            finally:
+                self.tell(opening="")
+            picture = image.GetDimension() == 2
+            described = {"name": name, "size": texts.describe_image(image), "picture": picture}
+            self.tell(
+                image={**described, "grey": not self.scene.colour, "flat": picture or image.GetSize()[2] == 1},
+                result=None,
+                reference=None,
+                message={"kind": "warning", "text": " ".join(notes)} if notes else None,
+            )
+            self.automatic_window()
+            self._choose_bundle()
+
+    def set_window(self, width: float, centre: float) -> None:
+        """Choose the grey values between black and white."""
+        self.scene.set_window(float(width), float(centre))
+        self.tell(window=round(float(width), 1), level=round(float(centre), 1))
+
+    def automatic_window(self) -> None:
+        """Choose those that most voxels have."""
+        if self.image is not None and not self.scene.colour:
+            self.set_window(*self.scene.automatic_window(self.image))
+
+    # ---- the worker ----
+
+    async def start_worker(self) -> None:
+        """Start the worker, whose imports take seconds, before it is needed."""
+        await self.worker.start()
+
+    async def close(self) -> None:
+        """End the worker."""
+        await self.worker.stop()
+
+    def choose_bundle(self, name: str) -> None:
+        """Choose what to segment with."""
+        bundle = self.bundles.get(name)
+        if bundle is not None:
+            self.tell(bundle=name, card=texts.bundle_card(bundle), problem=texts.bundle_problem(bundle))
+
+    def _choose_bundle(self) -> None:
+        """Choose a bundle that can be used and takes images like the one that is open."""
+        if not self.bundles:
+            return
+        colours = self.image is not None and self.image.GetNumberOfComponentsPerPixel()
+        fitting = [b for b in self.bundles.values() if not colours or b["channels"] == colours]
+        usable = [b for b in fitting if b["weights"] == "present"]
+        if self.state.bundle not in [b["name"] for b in usable or fitting]:
+            self.choose_bundle((usable or fitting or list(self.bundles.values()))[0]["name"])
+
+    async def segment(self) -> None:
+        """Let the worker segment the image."""
+        bundle = self.bundles.get(self.state.bundle)
+        if self.run is not None or self.source is None or self.image is None or bundle is None:
+            return
+        if self.state.device not in [device["id"] for device in self.state.devices]:
+            self.complain("Choose a device from the list.")
+            return
+        self.jobs += 1
+        ending = ".png" if self.image.GetDimension() == 2 else ".seg.nrrd"
+        self.run = Run(self.jobs, bundle, self.image, self.home / f"mask-{self.jobs}{ending}")
+        self.tell(running=True, done=0, total=0, progress="Starting", message=None)
+        await self.worker.start()
+        self.worker.send(
+            "run",
+            job=self.run.job,
+            bundle=bundle["name"],
+            input=str(self.source),
+            output=str(self.run.output),
+            device=self.state.device,
+        )
+
+    def cancel(self) -> None:
+        """Give up what is under way."""
+        if self.run is not None:
+            self.worker.send("cancel")
+
+    def _take_event(self, event: dict[str, Any]) -> None:
+        kind = event["event"]
+        if kind == "ready":
+            self.bundles = {bundle["name"]: bundle for bundle in event["bundles"]}
+            self.tell(bundles=[{"name": b["name"], "title": b["title"]} for b in event["bundles"]])
+            self._choose_bundle()
+        elif kind == "devices":
+            found = [{"id": device["id"], "name": texts.describe_device(device)} for device in event["devices"]]
+            self.tell(devices=[{"id": "auto", "name": "Automatic"}, *found])
+        elif self.run is None or event["job"] != self.run.job:
+            if kind == "log" and event["level"] == "warning":
+                self.complain(event["message"], "warning")
+        elif kind == "progress":
+            self._tell_progress(self.run, event["done"], event["total"])
+        elif kind == "log" and event["level"] == "warning":
+            self.run.warnings.append(event["message"])
+        elif kind in ("done", "cancelled", "error"):
+            self._end(self.run, event)
+
+    def _tell_progress(self, run: Run, done: int, total: int) -> None:
+        now, remaining = time.monotonic(), None
+        if run.first is None:
+            run.first = (now, done)
+        elif done > run.first[1]:
+            remaining = (now - run.first[0]) / (done - run.first[1]) * (total - done)
+        text = texts.describe_progress(done, total, now - run.started, remaining)
+        self.tell(done=done, total=total, progress=text)
+
+    def _end(self, run: Run, event: dict[str, Any]) -> None:
+        self.run = None
+        self.tell(running=False, progress="", done=0, total=0)
+        if event["event"] == "cancelled":
+            self.complain("Cancelled.", "info")
+        elif event["event"] == "error":
+            self.complain(event["message"])
+        else:
+            self._start(self._show_result(run, event))
+
+    def _worker_gone(self, last: str) -> None:
+        self.run = None
+        told = f" Its last words: {last[-500:]}" if last else ""
+        self.tell(running=False, progress="")
+        self.complain(f"The process that segments has ended: press Segment to start it again.{told}")
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    # ---- results ----
+
+    async def _show_result(self, run: Run, event: dict[str, Any]) -> None:
+        async with self.busy:
+            if self.image is not run.image:  # another one was opened meanwhile
+                return
+            name = str(self.state.image["name"])
+            result = await asyncio.to_thread(Result.read, run.output, run.image, run.bundle, name)
+            self._show(run, result, event)
+            self.show_overlays()
+            await asyncio.sleep(0.1)  # for the slices to be drawn: the surface takes longer
+            if event["voxels"] and not self.state.image["flat"]:
+                shown = (result.labels, result.image, result.segments)
+                self.scene.replace("surface", add_surface(self.scene.app.scene, *shown, "surface"))
+                self.show_overlays()
+                self.scene.look_at_surface()
+
+    def _show(self, run: Run, result: Result, event: dict[str, Any]) -> None:
+        self.result = result
+        self.scene.replace("errors", None)
+        self.scene.replace("surface", None)
+        self.scene.replace(
+            "mask", add_segmentation(self.scene.app.scene, result.labels, result.image, result.segments, "mask")
+        )
+        empty = [] if event["voxels"] else ["Nothing was found. Is this the kind of image that the bundle is made for?"]
+        told = [*run.warnings, *empty]
+        self.tell(
+            result={
+                "segments": result.sizes(event["millilitres"], event["voxels"]),
+                "downloads": result.downloads,
+                "seconds": f"{time.monotonic() - run.started:.0f}",
+            },
+            reference=None,
+            message={"kind": "warning", "text": " ".join(told)} if told else None,
+        )
+
+    def show_overlays(self) -> None:
+        """Show and hide what lies over the image, as the page's switches say."""
+        state, opacity = self.state, min(max(float(self.state.opacity), 0), 100) / 100
+        errors = bool(state.reference and state.errors_shown)
+        self.scene.show("mask", flat=bool(state.mask_shown and not errors), solid=False, opacity=opacity)
+        self.scene.show("errors", flat=bool(state.mask_shown and errors), solid=False, opacity=opacity)
+        self.scene.show("surface", flat=False, solid=bool(state.surface_shown))
+
+    def download(self, name: str) -> Path:
+        """The result as a file of that name.
+
+        Raises:
+            InputError: if there is no such result.
+        """
+        if self.result is None:
+            raise InputError("there is no result yet: segment an image first")
+        return self.result.file(name, self.home)
+
+    async def compare(self, path: Path, name: str) -> None:
+        """Compare the result with a reference mask."""
+        if self.result is None or self.image is None:
+            self.complain("Segment the image first, then compare the result with a reference.")
+            return
+        async with self.busy:
+            self.tell(comparing=True, message=None)
+            try:
+                node, measures, colours = await compare(
+                    self.scene.app.scene, self.result.output, self.result.labels, self.image, path, self.home
+                )
+                self.scene.replace("errors", node)
+                self.tell(reference={"name": name, "measures": measures, "colours": colours}, errors_shown=True)
+                self.show_overlays()
+            except Exception as error:
+                self.complain(error)
+            finally:
+                self.tell(comparing=False)

@@ -1,0 +1,61 @@
+"""What the page says, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import SimpleITK as sitk
+
+__all__ = ["bundle_card", "bundle_problem", "describe_device", "describe_image", "describe_progress", "describe_size"]
+
+GIB = 2**30
+
+
+def describe_image(image: sitk.Image) -> str:
+    """Size and spacing of an image."""
+    size = " × ".join(map(str, image.GetSize()))  # noqa: RUF001
+    if image.GetDimension() == 2:
+        return f"{size} pixels, {'colour' if image.GetNumberOfComponentsPerPixel() > 1 else 'grey'}"
+    return f"{size} voxels of {' × '.join(f'{s:.3g}' for s in image.GetSpacing())} mm"  # noqa: RUF001
+
+
+def describe_device(device: dict[str, Any]) -> str:
+    """A device by its name, with its free memory where that is known."""
+    if device.get("free_bytes") is None:
+        return str(device["name"])
+    return f"{device['name']}, {device['free_bytes'] / GIB:.1f} of {device['total_bytes'] / GIB:.1f} GB free"
+
+
+def describe_progress(done: int, total: int, elapsed: float, remaining: float | None) -> str:
+    """How far it is, and how long it will still take, in seconds."""
+    to_go = "" if remaining is None else f", about {remaining:.0f} s to go"
+    return f"Slice {done} of {total}, {elapsed:.0f} s so far{to_go}"
+
+
+def describe_size(voxels: int, millilitres: float | None) -> str:
+    """How much was found: mL of a volume, pixels of a picture."""
+    return f"{voxels:,} pixels" if millilitres is None else f"{millilitres:,.1f} mL"
+
+
+def bundle_problem(bundle: dict[str, Any]) -> str:
+    """Why a bundle cannot be used; empty if it can."""
+    return {
+        "missing": "This bundle has no trained weights yet: train it, or choose another one.",
+        "damaged": "The weights of this bundle are damaged: install the package again.",
+    }.get(bundle["weights"], "")
+
+
+def bundle_card(bundle: dict[str, Any]) -> list[dict[str, str]]:
+    """What a bundle is made for and what it is not, for people."""
+    rows: Sequence[tuple[str, str]] = (
+        ("Task", bundle["task"]),
+        ("Images", bundle["modality"]),
+        ("Finds", ", ".join(label["name"] for label in bundle["labels"])),
+        ("Intended use", bundle["intended_use"]),
+        ("Limits", bundle["limits"]),
+        ("Trained on", bundle["data_source"]),
+        ("Weights", bundle["licence"]),
+        ("Version", bundle["version"]),
+    )
+    return [{"name": name, "text": text} for name, text in rows if text]
