@@ -36,7 +36,6 @@ def lung() -> str:
     """What the shipped lung weights do on images they were not trained on."""
     result: dict[str, Any] = json.loads((RESULTS / "lung_test.json").read_text())
     slices, abdomen = result["paper_slices"], result["abdomen"]
-    seconds = sum(result["LCTSC_007"]["seconds"].values())
     lines = [
         "| tested on | Dice = F1 | Jaccard | sensitivity | specificity | accuracy |",
         "|---|---|---|---|---|---|",
@@ -47,8 +46,7 @@ def lung() -> str:
         "",
         "Pooled over all pixels; R2U-Net with t = 2 and 1.05 million parameters. Worst of the test slices: Dice "
         f"{slices['worst'][0]['dice']:.3f}. In an abdomen of another scanner {100 * abdomen['share_of_body']:.2f} % "
-        f"of the body lay outside the lungs and was called lung. LCTSC 007 took {seconds:.0f} s from DICOM to mask on "
-        "two CPU cores.",
+        "of the body lay outside the lungs and was called lung.",
         "Measured by `benchmarks/lung_test.py`; data, versions and seconds are in "
         "[the result file](benchmarks/results/lung_test.json).",
     ]
