@@ -14,6 +14,7 @@ Without LUNGMASK_PYTHON only ours is measured. What stands in for lungmask's tra
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -46,10 +47,12 @@ def measure_speed(*, tiny: bool) -> dict[str, Any]:
         image = read_image(ct)
         longer = volumes.stack(image, stacked, folder / "stacked.nii.gz")
 
-        def ours(source: Path) -> Callable[[], dict[str, Any]]:
-            return lambda: measure.segment(source, folder / "mask.nii.gz", folder / "report.json")
+        def ours(source: Path, *options: str) -> Callable[[], dict[str, Any]]:
+            return lambda: measure.segment(source, folder / "mask.nii.gz", folder / "report.json", *options)
 
         candidates = {"ours": ours(ct), "ours_stacked": ours(longer)}
+        if importlib.util.find_spec("openvino") is not None:
+            candidates["ours_openvino"] = ours(ct, "--engine", "openvino")
         result: dict[str, Any] = {
             "sizes": {"ours": list(image.GetSize()), "ours_stacked": [*image.GetSize()[:2], stacked]},
             "formats": {"ours": "NIfTI" if tiny else "DICOM series", "ours_stacked": "NIfTI, compressed"},

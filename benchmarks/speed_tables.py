@@ -131,15 +131,23 @@ def training() -> str:
     return f"{table(titles, rows)}\n\n{note}"
 
 
+# What is measured -> (title, the input it has).
+PROCESSES = {
+    "ours": ("`segment`", "ours"),
+    "ours_openvino": ("`segment --engine openvino`", "ours"),
+    "lungmask": ("lungmask", "ours"),
+    "ours_stacked": ("`segment`", "ours_stacked"),
+}
+
+
 def end_to_end() -> str:
     """Whole processes, file to file."""
     result = load("end_to_end")
     rows = []
-    for name, title in (("ours", "`segment`"), ("lungmask", "lungmask"), ("ours_stacked", "`segment`")):
+    for name, (title, source) in PROCESSES.items():
         runs = result["runs"].get(name)
         if runs is None:
             continue
-        source = "ours" if name == "lungmask" else name
         stages = {stage: median(run["stages"][stage] for run in runs) for stage in runs[0]["stages"]}
         total = median(run["seconds"] for run in runs)
         rest = total - sum(stages.values())
@@ -152,8 +160,13 @@ def end_to_end() -> str:
     if "lungmask" in result["runs"]:
         ours, theirs = ([run["seconds"] for run in result["runs"][name]] for name in ("ours", "lungmask"))
         note += (
-            f" `segment` is {times(theirs, ours)} times as fast as lungmask {result['lungmask_versions']['lungmask']}, "
-            "which has the larger network, ran with random weights and was given a real mask to post-process "
+            f" `segment` is {times(theirs, ours)} times as fast as lungmask {result['lungmask_versions']['lungmask']}"
+        )
+        if "ours_openvino" in result["runs"]:
+            faster = [run["seconds"] for run in result["runs"]["ours_openvino"]]
+            note += f" (with OpenVINO {times(theirs, faster)} times)"
+        note += (
+            ", which has the larger network, ran with random weights and was given a real mask to post-process "
             "(`benchmarks/lungmask_process.py` tells how); no quality is compared here."
         )
     return "\n".join([*lines, note])
