@@ -88,7 +88,7 @@ def main() -> None:
     """Rewrite the files."""
     for name in FILES:
         path = ROOT / name
-        path.write_text(fill(path.read_text()))
+        path.write_text(fill(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def test_tables_are_those_of_the_result_files(module, repository: Path) -> None:
     tables = module("tables")
     found = []
     for name in tables.FILES:
-        text = (repository / name).read_text()
+        text = (repository / name).read_text(encoding="utf-8")
         assert tables.fill(text) == text, f"{name}: run python benchmarks/tables.py"
         found += [table for table in tables.TABLES if f"<!-- results: {table} -->" in text]
     assert sorted(found) == sorted(tables.TABLES)

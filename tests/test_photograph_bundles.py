@@ -63,9 +63,9 @@ def test_drive_differs_from_chase_db1_in_its_name_and_its_crop() -> None:
     *same, crop = content("drive", "train")["picture_transforms"]
     assert same == content("chase_db1", "train")["picture_transforms"]
     assert crop == {**CROP, "keys": ["image", "label", "fov"]}
-    assert differences("chase_db1", "drive", "evaluate") == {"validate#postprocessing"}
+    assert differences("chase_db1", "drive", "evaluate") == {"threshold", "validate#postprocessing"}
     assert content("drive", "evaluate")["validate#postprocessing"] == {**CROP, "keys": ["pred", "label", "fov"]}
-    assert differences("chase_db1", "drive", "inference") == named
+    assert differences("chase_db1", "drive", "inference") == {*named, "threshold"}  # each its own, from validation
     assert differences("chase_db1", "drive", "multi_gpu_train") == set()
     # The paper's 190,000 patches of DRIVE and 250,000 of the others, a tenth of them for validation.
     counts = {"chase_db1": 250000, "stare": 250000, "drive": 190000}

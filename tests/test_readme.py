@@ -26,7 +26,7 @@ def commands(readme: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def readme(repository: Path) -> str:
-    return (repository / "README.md").read_text()
+    return (repository / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,9 @@ def test_every_command_runs(readme: str, workspace: Path) -> None:
         if words[0] == "pip":  # the gate installs the wheel into an empty environment
             continue
         if words[0] == "make":
-            shown = subprocess.run(["make", "--dry-run", *words[1:]], cwd=workspace, capture_output=True, text=True)
+            shown = subprocess.run(
+                ["make", "--dry-run", *words[1:]], cwd=workspace, capture_output=True, encoding="utf-8"
+            )
             assert shown.returncode == 0, shown.stderr
             continue
         if "monai-r2unet view" in line:  # a server, which the viewer's own tests start in its environment
@@ -94,7 +96,7 @@ def test_every_command_runs(readme: str, workspace: Path) -> None:
             line = " ".join([line, *QUICK_STUDY])
         if "run training" in line:
             line = " ".join([line, *QUICK])
-        done = subprocess.run(line, shell=True, cwd=workspace, env=environment, capture_output=True, text=True)
+        done = subprocess.run(line, shell=True, cwd=workspace, env=environment, capture_output=True, encoding="utf-8")
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
         run += 1
     assert run >= 10

@@ -106,7 +106,7 @@ def test_a_study_and_its_results(tmp_path: Path, reproduce: Reproduce) -> None:
     assert f"| {OBSERVER} | inside FOV | {counts.f1:.4f} |" in table
     for name in ("curves", "ForwardUNet-t2-seed3"):
         assert min(Image.open(out / "figures" / f"chase_db1-default-{name}.png").size) > 300
-    assert table.strip() in (out / "tables.md").read_text()
+    assert table.strip() in (out / "tables.md").read_text(encoding="utf-8")
 
     # A second call does nothing, and another budget is refused.
     before = times(out)
@@ -163,7 +163,7 @@ def test_processes_share_the_runs(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, *launcher, "reproduce", "chase_db1", "--data", str(data), "--out", str(out), *options],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
         env=environment(),
         timeout=300,
@@ -179,7 +179,7 @@ def test_processes_share_the_runs(tmp_path: Path) -> None:
         ]
     )
     assert re.search(r"^\| ForwardUNet \| inside FOV .*\| 0, 1, 2 \|$", done.stdout, re.MULTILINE)
-    assert done.stdout.strip() in (out / "tables.md").read_text()
+    assert done.stdout.strip() in (out / "tables.md").read_text(encoding="utf-8")
     assert len(list((out / "figures").glob("*.png"))) == 4
 
 
