@@ -62,8 +62,7 @@ class FineTuning(BundleTrainTask):
         report = self._output / "results.json"
         if not report.is_file():
             return {}
-        # JSON has no NaN, which Python writes all the same and the server refuses to send.
-        measured: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+        measured: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
         return measured
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:

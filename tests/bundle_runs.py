@@ -75,7 +75,7 @@ def workflow(run: str, *config_files: str, **overrides: object) -> ConfigWorkflo
 
 
 def kill_training_after_two_epochs(arguments: list[str], out: Path) -> int:
-    """Run a training as a process, kill it once ``out`` holds its second checkpoint, and tell the epoch it reached."""
+    """Run what trains into ``out`` as a process, kill it after its second checkpoint, and tell the epoch it reached."""
     killed = subprocess.Popen(
         [sys.executable, *arguments], env=environment(), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )

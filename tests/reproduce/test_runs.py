@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from arrays import pixels
-from bundle_runs import QUIET, environment, history, in_checkout
+from bundle_runs import QUIET, environment, history, in_checkout, kill_training_after_two_epochs
 from lung_examples import write_dataset as write_lungs
 from PIL import Image
 from reproduce_examples import SMALL, leaving_one_out, with_second_observer
@@ -126,21 +124,7 @@ def test_a_killed_study_goes_on_where_it_was(tmp_path: Path, reproduce: Reproduc
     options = ["chase_db1", "--data", data, "--out", out, "--networks", "ForwardUNet", "--seeds", 0, *SMALL]
     options = [str(option) for option in [*options, "--epochs", epochs]]
     run = out / "runs" / "chase_db1-paper-ForwardUNet-t2-seed0"
-    killed = subprocess.Popen(
-        [sys.executable, "-m", "monai_r2unet", "reproduce", *options],
-        env=environment(),
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 300
-        while not list((run / "resume").glob("*epoch=2*.pt")):
-            assert killed.poll() is None, "the study ended by itself"
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-    finally:
-        killed.send_signal(signal.SIGKILL)
-        killed.wait()
+    kill_training_after_two_epochs(["-m", "monai_r2unet", "reproduce", *options], run)
     assert list(results(out)) == ["chase_db1-observer2"]
     rows = history(run)
     assert 1 < len(rows) < epochs
