@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "AGREEMENT",
+    "agreement_areas",
     "agreement_colours",
     "agreement_legend",
     "best_median_worst",
@@ -33,6 +35,13 @@ def _pyplot() -> Any:
     return pyplot
 
 
+def agreement_areas(
+    prediction: npt.NDArray[np.bool_], reference: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.bool_], ...]:
+    """Where each of ``AGREEMENT`` is, in its order."""
+    return prediction & reference, prediction & ~reference, ~prediction & reference
+
+
 def agreement_colours(
     image: npt.NDArray[Any], prediction: npt.NDArray[Any], reference: npt.NDArray[Any], opacity: float = 0.5
 ) -> npt.NDArray[np.uint8]:
@@ -50,8 +59,7 @@ def agreement_colours(
     painted = np.clip(image, 0, 1) * 255.0
     if painted.ndim == 2:
         painted = np.repeat(painted[..., None], 3, axis=-1)
-    prediction, reference = prediction.astype(bool), reference.astype(bool)
-    areas = (prediction & reference, prediction & ~reference, ~prediction & reference)
+    areas = agreement_areas(prediction.astype(bool), reference.astype(bool))
     for area, colour in zip(areas, AGREEMENT.values(), strict=True):
         painted[area] = (1 - opacity) * painted[area] + opacity * np.asarray(colour)
     colours: npt.NDArray[np.uint8] = painted.round().astype(np.uint8)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from monai_r2unet.errors import InputError
-from monai_r2unet.figures import AGREEMENT
+from monai_r2unet.figures import AGREEMENT, agreement_areas
 from monai_r2unet.reading import read_image, same_grid
 from monai_r2unet.viewer.segments import Segment, add_segmentation
 
@@ -54,7 +54,7 @@ async def compare(
     positive = (sitk.GetArrayFromImage(truth) > 0).reshape(labels.shape)
     found = labels > 0
     agreement = np.zeros(labels.shape, np.uint8)
-    for value, area in enumerate((found & positive, found & ~positive, ~found & positive), 1):
+    for value, area in enumerate(agreement_areas(found, positive), 1):
         agreement[area] = value
     segments = [Segment(value, name, colour) for value, (name, colour) in enumerate(AGREEMENT.items(), 1)]
     node = add_segmentation(scene, agreement, image, segments, "errors")
