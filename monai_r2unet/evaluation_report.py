@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Iterable, Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ class EvaluationReport:
         describe: facts to write beside the measures (weights, data, device, ...).
         threshold: a voxel is foreground from this probability on.
         exact_auc: keep every probability for the exact ROC AUC, 4 bytes a pixel, instead of a histogram.
+        find_threshold: also tell the threshold at which the pooled Dice is highest, inside the field of view where
+            there is one. For validation data only: a threshold chosen on test data flatters them.
     """
 
     def __init__(
@@ -35,11 +39,13 @@ class EvaluationReport:
         describe: Mapping[str, Any] | None = None,
         threshold: float = 0.5,
         exact_auc: bool = False,
+        find_threshold: bool = False,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.describe = dict(describe or {})
         self.threshold = threshold
         self.exact_auc = exact_auc
+        self.find_threshold = find_threshold
         self.cases: list[Case] = []
         self.cases_inside: list[Case] = []
 
@@ -99,5 +105,15 @@ class EvaluationReport:
         evaluator.state.metrics.update({name: value for name, value in pooled.items() if value is not None})
         self.output_dir.mkdir(parents=True, exist_ok=True)
         facts = {**self.describe, "threshold": self.threshold, "versions": versions()}
+        if self.find_threshold:
+            facts["best_threshold"] = best_threshold(self.cases_inside or self.cases)
+            text += f"\n\nBest threshold for these cases: {facts['best_threshold']:.4f}"
         write_json({**facts, **summary}, self.output_dir / "evaluation.json")
         print(f"{text}\nResult: {self.output_dir / 'evaluation.json'}")
+
+
+def best_threshold(cases: Iterable[Case]) -> float:
+    """The threshold at which the pooled Dice of ``cases`` is highest; NaN where one of the classes is missing."""
+    rocs: list[Any] = [case.roc for case in cases]
+    found: float = reduce(operator.add, rocs).best_threshold
+    return found

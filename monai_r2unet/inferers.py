@@ -77,6 +77,8 @@ class SliceBySliceInferer(Inferer):
             faster type (`fastest_type`).
         window: runs the network over each slice patch by patch, such as MONAI's ``SlidingWindowInferer``; ``None``: in
             one pass.
+        mirror: average the logits of each slice and its three mirror images, in four times the time. For networks
+            trained with mirrored images.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class SliceBySliceInferer(Inferer):
         body_share: float = 0.01,
         float32: bool = False,
         window: Inferer | None = None,
+        mirror: bool = False,
     ) -> None:
         super().__init__()
         numbers = {"slice_size": slice_size, "batch_size": batch_size, "threshold": threshold, "body_share": body_share}
@@ -102,6 +105,8 @@ class SliceBySliceInferer(Inferer):
                 )
         if slice_transform is not None and not callable(slice_transform):
             raise ValueError(f"slice_transform is a {type(slice_transform).__name__}, expected a transform")
+        if not isinstance(mirror, bool):
+            raise ValueError(f"mirror is {mirror!r}, expected True or False")
         self.slice_size = slice_size
         self.batch_size = batch_size
         self.slice_transform = slice_transform
@@ -110,6 +115,7 @@ class SliceBySliceInferer(Inferer):
         self.body_share = body_share
         self.float32 = float32
         self.window = window
+        self.mirror = mirror
         # Go on on the CPU, with a warning, where a GPU has no memory for one slice.
         self.cpu_fallback = False
         # Called after every batch with the slices done and their total; may raise to stop.
@@ -220,11 +226,28 @@ class SliceBySliceInferer(Inferer):
         if self.slice_size is not None:
             images = fit_in_plane(images, self.slice_size, fitted, "image")
         run = network if self.float32 else partial(run_fast, network)
-        logits = run(images, *args, **kwargs) if self.window is None else self.window(images, run, *args, **kwargs)
+        if self.window is not None:
+            run = partial(_in_windows, self.window, run)
+        logits = mirrored(run, images, *args, **kwargs) if self.mirror else run(images, *args, **kwargs)
         probabilities = torch.sigmoid(logits[..., : fitted[0], : fitted[1]].float())
         if fitted != size:
             probabilities = functional.interpolate(probabilities, size, mode="bilinear", align_corners=False)
         return probabilities if self.threshold is None else (probabilities >= self.threshold).to(torch.uint8)
+
+
+def _in_windows(
+    window: Inferer, network: Callable[..., torch.Tensor], images: torch.Tensor, *args: Any, **kwargs: Any
+) -> torch.Tensor:
+    logits: torch.Tensor = window(images, network, *args, **kwargs)
+    return logits
+
+
+def mirrored(network: Callable[..., torch.Tensor], images: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    """What ``network`` makes of ``images`` (N, C, X, Y) and of their three mirror images, turned back, on average."""
+    logits = network(images, *args, **kwargs)
+    for axes in ((-2,), (-1,), (-2, -1)):
+        logits = logits + network(images.flip(axes), *args, **kwargs).flip(axes)
+    return logits / 4
 
 
 def is_out_of_memory(error: BaseException) -> bool:

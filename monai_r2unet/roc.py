@@ -124,6 +124,13 @@ class RocScores:
         """0, or NaN where there is no AUC."""
         return ratio(0.0, self.background.numel() * self.foreground.numel())
 
+    @property
+    def best_threshold(self) -> float:
+        """That of the histogram of these probabilities, see there."""
+        scores = torch.cat([self.background, self.foreground])
+        positive = torch.arange(scores.numel()) >= self.background.numel()
+        return RocHistogram.of(scores, positive).best_threshold
+
 
 def roc_auc(probabilities: Array, reference: Array, valid: Array | None = None) -> float:
     """The exact ROC AUC: the share of foreground-background pairs in the right order, ties counted half.

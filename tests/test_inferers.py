@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from monai.data import DataLoader, Dataset, MetaTensor
+from monai.inferers import Inferer, SlidingWindowInferer
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, ScaleIntensityRange
 from torch import nn
 
@@ -101,6 +102,30 @@ def test_several_channels_in_and_several_classes_out() -> None:
 def test_a_volume_of_one_slice() -> None:
     image = volume(1, 48, 48, 1)
     assert SliceBySliceInferer(32, batch_size=8)(image, Above(0.5)).shape == image.shape
+
+
+@pytest.mark.parametrize("window", [None, SlidingWindowInferer([16, 16], overlap=0.5)])
+def test_mirrored_the_result_of_a_mirror_image_is_the_mirror_image_of_the_result(window: Inferer | None) -> None:
+    torch.manual_seed(0)
+    network = R2UNet(channels=(4, 8, 16)).eval()
+    image = volume(1, 40, 32, 3)
+    results = {
+        mirror: [
+            SliceBySliceInferer(None, threshold=None, window=window, mirror=mirror)(turned, network)
+            for turned in (image, image.flip(2), image.flip(3))
+        ]
+        for mirror in (False, True)
+    }
+    plain, averaged = (torch.cat([one, x.flip(2), y.flip(3)]) for one, x, y in (results[False], results[True]))
+    assert (plain - plain[:1]).abs().max() > 1e-3, "the network itself is not symmetric"
+    torch.testing.assert_close(averaged, averaged[:1].expand_as(averaged), rtol=0, atol=1e-5)
+    assert (averaged[0] - plain.mean(0)).abs().max() < (plain - plain.mean(0)).abs().max()
+
+
+def test_mirrored_a_network_that_sees_single_pixels_says_the_same() -> None:
+    image = with_spacing(volume(1, 45, 31, 2), 0.8, 2.4)
+    plain, averaged = (SliceBySliceInferer(32, threshold=None, mirror=m)(image, Above(0.3)) for m in (False, True))
+    torch.testing.assert_close(averaged, plain, rtol=0, atol=1e-6)
 
 
 def test_the_result_may_be_written_into() -> None:

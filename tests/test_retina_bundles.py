@@ -179,6 +179,17 @@ def evaluated(folder: Path, **options: Any) -> dict[str, Any]:
     return result
 
 
+def test_the_best_threshold_is_told_of_validation_photographs_only(data: Path, weights: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"dataset_dir": data, "ckpt_path": weights, "mirror": True}
+    assert "best_threshold" not in evaluated(tmp_path / "test", **options)
+    best = evaluated(tmp_path / "validation", split="validation", **options)["best_threshold"]
+    dice = [
+        evaluated(tmp_path / str(threshold), split="validation", threshold=threshold, **options)["inside_fov"]["pooled"]
+        for threshold in (best, best - 0.02, best + 0.02)
+    ]
+    assert max(one["dice"] for one in dice) == dice[0]["dice"] > 0
+
+
 def test_evaluating_inference_and_segment_agree(
     data: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -96,6 +96,7 @@ def test_the_best_threshold_gives_the_highest_dice(image: tuple[np.ndarray, np.n
     candidates = {min(math.floor(score * 4096), 4095) / 4096 for score in scores.tolist()}
     dice = [confusion(scores >= threshold, reference).dice for threshold in candidates]
     assert confusion(scores >= best, reference).dice == max(dice)
+    assert RocScores.of(scores, reference).best_threshold == best
 
 
 def test_the_best_threshold_of_separated_classes_lies_between_them() -> None:

@@ -1,0 +1,138 @@
+"""Train and measure STARE as the paper does: 20 times, each time without the photograph that is then segmented.
+
+    MONAI_R2UNET_DATA=<data> python benchmarks/stare_leave_one_out.py WORK
+
+Each of the 20 trainings is the bundle's own, from the weights that ship for DRIVE, with all that it does chosen on the
+two validation photographs of its fold: the best epoch, and the threshold. Then the bundle's own `evaluating` measures
+the photograph that was left out, in one pass and patch by patch. The same command goes on where an earlier one was
+stopped. Writes
+
+- `benchmarks/results/stare_test.json`: the measures of every photograph and their means;
+- `benchmarks/results/stare_leave_one_out/<photograph>.png`: probabilities of vessel, 0 to 255, with which anyone who
+  has the data can measure again without training 20 networks;
+- `benchmarks/results/stare_training/`: what the training of the weights that ship printed (the first fold's).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+from pathlib import Path
+from typing import Any
+
+import measure
+import numpy as np
+import SimpleITK as sitk
+from photographs_test import PATCH, RESULTS, run, seconds
+
+from monai_r2unet.checkpoints import sha256
+from monai_r2unet.datasets import load_datalist
+from monai_r2unet.results import write_json
+from monai_r2unet.segmenter import Segmenter
+
+START = "bundles/drive/models/model.pt"
+SCHEDULE = ("--init_weights", START, "--epochs", "8", "--lr", "0.001", "--patience", "99")
+PARTS = ("inside_fov", "whole_image")
+
+
+def main() -> None:
+    """Train what is not trained yet, measure, write."""
+    parser = argparse.ArgumentParser(description="STARE, leave one out.")
+    parser.add_argument("work", type=Path, help="folder for the data and 20 trainings, to go on in")
+    work = parser.parse_args().work.resolve()
+    prepared = work / "data"
+    if not prepared.exists():
+        run(
+            "-m",
+            "monai_r2unet",
+            "prepare",
+            "stare",
+            str(Path(os.environ["MONAI_R2UNET_DATA"]) / "stare"),
+            str(prepared),
+        )
+    names = sorted(folder.name for folder in (prepared / "leave_out").iterdir())
+    for name in names:
+        if not (work / name / "results.json").exists():
+            run(*training_command(str(prepared / "leave_out" / name), str(work / name)), "--resume", "auto")
+    folds = [measured(prepared / "leave_out" / name, work / name) for name in names]
+
+    training = RESULTS / "stare_training"
+    training.mkdir(parents=True, exist_ok=True)
+    first = json.loads((work / names[0] / "results.json").read_text())
+    command = " ".join(("python", *training_command("DATA", "OUT")))
+    write_json({"command": command, **first, "dataset_dir": "DATA"}, training / "results.json")
+    shutil.copyfile(work / names[0] / "history.csv", training / "history.csv")
+    means = {way: {part: mean(folds, way, part) for part in PARTS} for way in ("one_pass", "patch_by_patch")}
+    result = {
+        "command": "python benchmarks/stare_leave_one_out.py WORK",
+        "schedule": list(SCHEDULE),
+        "init_weights_sha256": sha256(measure.REPOSITORY / START),
+        "weights_sha256": sha256(work / names[0] / "model.pt"),
+        "weights_leave_out": names[0],
+        "device": "cpu",
+        **measure.machine(),
+        **means,
+        "auc_patch_by_patch_minus_one_pass": means["patch_by_patch"]["inside_fov"]["auc"]
+        - means["one_pass"]["inside_fov"]["auc"],
+        "seconds": seconds("stare", prepared),
+        "folds": folds,
+    }
+    write_json(result, RESULTS / "stare_test.json")
+    print(f"written: {RESULTS / 'stare_test.json'}")
+
+
+def measured(data: Path, out: Path) -> dict[str, Any]:
+    """What a network says of the photograph that it was trained without."""
+    threshold = evaluation(data, out, "validation", "--split", "validation")["best_threshold"]
+    (entry,) = load_datalist(str(data), "test")
+    map_of = RESULTS / "stare_leave_one_out" / f"{data.name}.png"
+    map_of.parent.mkdir(parents=True, exist_ok=True)
+    probabilities = Segmenter("stare", "cpu", weights=out / "model.pt")(
+        entry["image"], probabilities=True
+    ).probabilities
+    sitk.WriteImage(
+        sitk.GetImageFromArray(np.round(sitk.GetArrayFromImage(probabilities) * 255).astype(np.uint8)), str(map_of)
+    )
+    chosen = ("--threshold", str(threshold))
+    ways = {
+        "one_pass": evaluation(data, out, "one_pass", *chosen),
+        "patch_by_patch": evaluation(data, out, "patch_by_patch", *chosen, "--window_size", str(PATCH)),
+    }
+    return {
+        "photograph": data.name,
+        "threshold": threshold,
+        "best_epoch": json.loads((out / "results.json").read_text())["best_epoch"],
+        **{way: {part: found[part]["pooled"] for part in PARTS} for way, found in ways.items()},
+    }
+
+
+def training_command(data: str, out: str) -> tuple[str, ...]:
+    """Arguments of Python."""
+    config = ("--config_file", "bundles/stare/train.json")
+    return ("-m", "monai.bundle", "run", "training", *config, "--dataset_dir", data, *SCHEDULE, "--output_dir", out)
+
+
+def evaluation(data: Path, out: Path, name: str, *options: str) -> dict[str, Any]:
+    """The `evaluation.json` of the network in ``out``, also kept there."""
+    files = "['bundles/stare/train.json','bundles/stare/configs/evaluate.json']"
+    common = ("--config_file", files, "--dataset_dir", str(data), "--output_dir", str(out / name), "--device", "cpu")
+    run("-m", "monai.bundle", "run", "evaluating", *common, "--ckpt_path", str(out / "model.pt"), *options)
+    result: dict[str, Any] = json.loads((out / name / "evaluation.json").read_text())
+    return result
+
+
+def mean(folds: list[dict[str, Any]], way: str, part: str) -> dict[str, float]:
+    """Of the photographs' measures."""
+    measures = [fold[way][part] for fold in folds]
+    return {
+        name: statistics.fmean(one[name] for one in measures)
+        for name, value in measures[0].items()
+        if isinstance(value, float)
+    }
+
+
+if __name__ == "__main__":
+    main()
