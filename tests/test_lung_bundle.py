@@ -153,13 +153,15 @@ def test_a_killed_training_is_resumed_where_it_was(data: Path, tmp_path: Path) -
 
     resumed = workflow("training", TRAIN, epochs=reached + 1, resume=True, **options)
     parser = resumed.parser
-    objects = {name: parser.get_parsed_content(name) for name in ("network", "optimizer", "lr_scheduler")}
+    objects = {name: parser.get_parsed_content(name) for name in ("network", "optimizer", "lr_scheduler", "early_stop")}
     compared = []
 
     def compare(trainer: Engine) -> None:
         assert (trainer.state.epoch, trainer.state.iteration) == (reached, saved["trainer"]["iteration"])
         assert_equal(dict(objects["network"].state_dict()), dict(saved["model"]))
         assert_equal(objects["optimizer"].state_dict(), saved["optimizer"])
+        assert objects["early_stop"].state_dict() == saved["early_stop"]
+        assert saved["early_stop"]["best_score"] is not None
         assert objects["lr_scheduler"].state_dict() == saved["lr_scheduler"]
         assert objects["lr_scheduler"].last_epoch == trainer.state.iteration == 2 * reached
         compared.append(reached)

@@ -107,12 +107,14 @@ def test_a_killed_training_is_resumed_where_it_was(data: Path, tmp_path: Path) -
     best = (out / "model.pt").read_bytes()
 
     resumed = workflow("training", TRAIN, epochs=reached + 1, resume=True, **options)
-    objects = {name: resumed.parser.get_parsed_content(name) for name in ("network", "optimizer", "lr_scheduler")}
+    objects = {name: resumed.parser.get_parsed_content(name) for name in ("network", "optimizer", "lr_scheduler", "early_stop")}
     compared = []
 
     def compare(trainer: Engine) -> None:
         assert_equal(dict(objects["network"].state_dict()), dict(saved["model"]))
         assert_equal(objects["optimizer"].state_dict(), saved["optimizer"])
+        assert objects["early_stop"].state_dict() == saved["early_stop"]
+        assert saved["early_stop"]["best_score"] is not None
         assert objects["lr_scheduler"].last_epoch == trainer.state.iteration == 2 * reached
         compared.append(trainer.state.epoch)
 
