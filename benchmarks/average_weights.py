@@ -1,4 +1,4 @@
-"""Average the parameters and running statistics of two trainings of the lung bundle's network.
+"""Average the parameters and running statistics of two trainings of a bundle's R2U-Net.
 
     python benchmarks/average_weights.py second/model.pt third/model.pt models/model.pt
 
@@ -24,7 +24,8 @@ def main() -> None:
     options = parser.parse_args()
     one, other = (torch.load(path, map_location="cpu", weights_only=True) for path in (options.first, options.second))
     mean = {key: (one[key] + other[key]) / 2 if one[key].is_floating_point() else other[key] for key in other}
-    network = R2UNet()  # the shared kernels are one tensor again
+    in_channels = next(value.shape[1] for value in mean.values() if value.ndim == 4)
+    network = R2UNet(in_channels=in_channels)  # the shared kernels are one tensor again
     network.load_state_dict(mean)
     torch.save(network.state_dict(), options.output)
 

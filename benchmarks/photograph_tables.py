@@ -25,18 +25,18 @@ def table(name: str) -> str:
     if not path.exists():
         raise NotMeasured("Not measured yet: the bundle has no weights.")
     result = json.loads(path.read_text())
-    rows = skin(result) if name == "skin" else retina(name, result)
     seconds = result["seconds"]
+    copies = ", averaged over the photograph and its three mirror images" if result["mirror"] else ""
     return "\n".join(
         [
             "| measured | Dice = F1 | Jaccard | sensitivity | specificity | accuracy | AUC |",
             "|---|---|---|---|---|---|---|",
-            *rows,
+            *ROWS[name](name, result),
             "",
-            f"{seconds['test_photographs']} test photographs, threshold {result['threshold']} from validation; R2U-Net "
-            f"with t = 2 and 1.05 million parameters. A photograph takes {seconds['median']:.2f} s from file to mask "
-            f"(median; {result['processor']}, {result['threads']} threads). Measured by `{result['command']}`; "
-            f"everything else is in `benchmarks/results/{path.name}` of the repository.",
+            f"{CASES[name](result)}; R2U-Net with t = 2 and 1.05 million parameters{copies}. A photograph takes "
+            f"{seconds['median']:.2f} s from file to mask (median; {result['processor']}, {result['threads']} threads). "
+            f"Measured by `{result['command']}`; everything else is in `benchmarks/results/{path.name}` of the "
+            "repository.",
         ]
     )
 
@@ -54,7 +54,19 @@ def retina(name: str, result: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def skin(result: Mapping[str, Any]) -> list[str]:
+def left_out(name: str, result: Mapping[str, Any]) -> list[str]:
+    """Means over photographs that were left out one by one, inside the field of view and otherwise."""
+    one_pass, patches = result["one_pass"], result["patch_by_patch"]
+    paper = TABLE_I[name]["R2UNet"]
+    return [
+        row("inside the field of view, mean of photographs", one_pass["inside_fov"]),
+        row("whole photograph, mean of photographs", one_pass["whole_image"]),
+        row("inside, patch by patch, mean of photographs", patches["inside_fov"]),
+        row("paper, R2U-Net", {ours: paper[theirs] for ours, theirs in PAPER_RETINA.items()}),
+    ]
+
+
+def skin(name: str, result: Mapping[str, Any]) -> list[str]:
     """As means of photographs, and pooled."""
     paper = TABLE_II["R2UNet", 3]
     return [
@@ -64,10 +76,26 @@ def skin(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def test_set(result: Mapping[str, Any]) -> str:
+    """On what, and with which threshold."""
+    return f"{result['seconds']['test_photographs']} test photographs, threshold {result['threshold']} from validation"
+
+
+def folds(result: Mapping[str, Any]) -> str:
+    """The same of photographs that were left out one by one."""
+    thresholds = [fold["threshold"] for fold in result["folds"]]
+    return (
+        f"{len(thresholds)} photographs, each segmented by a network that was trained without it, with a threshold "
+        f"({min(thresholds):.2f} to {max(thresholds):.2f}) from its two validation photographs"
+    )
+
+
 def row(title: str, measures: Mapping[str, float | None]) -> str:
     """One line of a Markdown table."""
     found = [measures.get(name) for name in MEASURES]
     return f"| {title} | {' | '.join('-' if value is None else f'{value:.4f}' for value in found)} |"
 
 
-TABLES = {name: partial(table, name) for name in ("drive", "chase_db1", "skin")}
+ROWS = {"drive": retina, "chase_db1": retina, "stare": left_out, "skin": skin}
+CASES = {name: folds if name == "stare" else test_set for name in ROWS}
+TABLES = {name: partial(table, name) for name in ROWS}

@@ -9,8 +9,7 @@ Prepares each data set, runs the bundle's own `evaluating` as a user would, and 
 - of retinas also patch by patch (48x48 pixels, as the paper), and how far its AUC lies from that of the one pass;
 - the seconds that `Segmenter` takes for a photograph, as photographs come: median over all test photographs.
 
-STARE is left out: its photographs are measured by models that were trained without them, one by one
-(`monai-r2unet reproduce stare`).
+STARE has a script of its own, `stare_leave_one_out.py`.
 """
 
 from __future__ import annotations
@@ -67,7 +66,11 @@ def main() -> None:
 def measured(name: str, prepared: Path, work: Path) -> dict[str, Any]:
     """What the bundle's evaluation says, in one pass and, of retinas, patch by patch; and the seconds a photograph."""
     one_pass = evaluation(name, prepared, work / "one_pass")
-    result: dict[str, Any] = {"threshold": one_pass["threshold"], "one_pass": facts(one_pass)}
+    result: dict[str, Any] = {
+        "threshold": one_pass["threshold"],
+        "mirror": one_pass["mirror"],
+        "one_pass": facts(one_pass),
+    }
     if "inside_fov" in one_pass:
         patches = evaluation(name, prepared, work / "patches", "--window_size", str(PATCH))
         result["patch_by_patch"] = {

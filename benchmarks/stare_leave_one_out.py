@@ -66,12 +66,14 @@ def main() -> None:
     write_json({"command": command, **first, "dataset_dir": "DATA"}, training / "results.json")
     shutil.copyfile(work / names[0] / "history.csv", training / "history.csv")
     means = {way: {part: mean(folds, way, part) for part in PARTS} for way in ("one_pass", "patch_by_patch")}
+    config = json.loads((measure.REPOSITORY / "bundles/stare/configs/evaluate.json").read_text())
     result = {
         "command": "python benchmarks/stare_leave_one_out.py WORK",
         "schedule": list(SCHEDULE),
         "init_weights_sha256": sha256(measure.REPOSITORY / START),
         "weights_sha256": sha256(work / names[0] / "model.pt"),
         "weights_leave_out": names[0],
+        "mirror": config["mirror"],
         "device": "cpu",
         **measure.machine(),
         **means,

@@ -63,9 +63,10 @@ def test_drive_differs_from_chase_db1_in_its_name_and_its_crop() -> None:
     *same, crop = content("drive", "train")["picture_transforms"]
     assert same == content("chase_db1", "train")["picture_transforms"]
     assert crop == {**CROP, "keys": ["image", "label", "fov"]}
-    assert differences("chase_db1", "drive", "evaluate") == {"threshold", "validate#postprocessing"}
+    # Threshold and mirror images: each its own, from validation.
+    assert differences("chase_db1", "drive", "evaluate") == {"threshold", "mirror", "validate#postprocessing"}
     assert content("drive", "evaluate")["validate#postprocessing"] == {**CROP, "keys": ["pred", "label", "fov"]}
-    assert differences("chase_db1", "drive", "inference") == {*named, "threshold"}  # each its own, from validation
+    assert differences("chase_db1", "drive", "inference") == {*named, "threshold", "mirror"}
     assert differences("chase_db1", "drive", "multi_gpu_train") == set()
     # The paper's 190,000 patches of DRIVE and 250,000 of the others, a tenth of them for validation.
     counts = {"chase_db1": 250000, "stare": 250000, "drive": 190000}
@@ -77,9 +78,11 @@ def test_drive_differs_from_chase_db1_in_its_name_and_its_crop() -> None:
 
 
 def test_stare_differs_from_chase_db1_in_its_name() -> None:
-    for file in ("train", "inference"):
-        assert differences("chase_db1", "stare", file) == {"bundle_root", "dataset_dir"}
-    for file in ("evaluate", "multi_gpu_train", "paper"):
+    named = {"bundle_root", "dataset_dir"}
+    assert differences("chase_db1", "stare", "train") == named
+    assert differences("chase_db1", "stare", "inference") == {*named, "threshold"}
+    assert differences("chase_db1", "stare", "evaluate") == {"threshold"}
+    for file in ("multi_gpu_train", "paper"):
         assert differences("chase_db1", "stare", file) == set()
 
 
@@ -96,11 +99,18 @@ def test_skin_differs_from_chase_db1_in_what_a_lesion_needs() -> None:
     }
     assert differences("chase_db1", "skin", "inference") == {
         "bundle_root",
+        "threshold",
+        "mirror",
         "slice_size",
         "standardize",
         "postprocessing",
     }
-    assert differences("chase_db1", "skin", "evaluate") == {"validate#preprocessing", "validate#handlers"}
+    assert differences("chase_db1", "skin", "evaluate") == {
+        "threshold",
+        "mirror",
+        "validate#preprocessing",
+        "validate#handlers",
+    }
     assert differences("chase_db1", "skin", "multi_gpu_train") == set()
 
 
