@@ -1,4 +1,5 @@
 # The project's two commands: `make train` and `make test`. Each makes what it needs and nothing more.
+# `make test-weights` measures the weights for photographs on whole test sets, which takes minutes and MONAI_R2UNET_DATA.
 # `make test-slicer` tests the 3D Slicer extension, for which it installs Slicer's core (1 GB) into an environment apart.
 # `make test-viewer` tests the web viewer in headless Chromium, and `make screenshots` makes its pictures for the docs.
 # `make label-server STUDIES=folder` starts a MONAI Label server, `make test-label` tests it: in an environment apart too.
@@ -14,13 +15,16 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 BUNDLES ?= lung
 PORT ?= 8000
 
-.PHONY: train test test-slicer test-viewer screenshots label-server test-label lint clean
+.PHONY: train test test-weights test-slicer test-viewer screenshots label-server test-label lint clean
 
 train: $(VENV)/.train
 	$(BIN)/python -m monai.bundle run training --config_file bundles/lung/train.json
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest --ignore=tests/slicer_extension --ignore=tests/viewer --ignore=tests/label_server
+	$(BIN)/python -m pytest $(addprefix --ignore=tests/,slicer_extension viewer label_server weights)
+
+test-weights: $(VENV)/.test
+	$(BIN)/python -m pytest tests/weights
 
 test-slicer: $(SLICER)/.test
 	$(SLICER)/bin/python -m pytest tests/slicer_extension

@@ -14,5 +14,6 @@ def values(image: sitk.Image) -> np.ndarray:
 
 
 def pixels(path: str | Path) -> np.ndarray:
-    """Of a picture, rows first."""
-    return np.asarray(Image.open(path))
+    """Of a picture, rows first; of one with a palette its grey values."""
+    picture = Image.open(path)
+    return np.asarray(picture.convert("L") if picture.mode == "P" else picture)
