@@ -34,8 +34,8 @@ def table(name: str) -> str:
             *ROWS[name](name, result),
             "",
             f"{CASES[name](result)}; R2U-Net with t = 2 and 1.05 million parameters{copies}. A photograph takes "
-            f"{seconds['median']:.2f} s from file to mask (median; {result['processor']}, {result['threads']} threads). "
-            f"Measured by `{result['command']}`; everything else is in `benchmarks/results/{path.name}` of the "
+            f"{seconds['median']:.2f} s from file to mask (median; {result['processor']}, {result['threads']} threads)."
+            f" Measured by `{result['command']}`; everything else is in `benchmarks/results/{path.name}` of the "
             "repository.",
         ]
     )

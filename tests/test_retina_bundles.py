@@ -107,7 +107,9 @@ def test_a_killed_training_is_resumed_where_it_was(data: Path, tmp_path: Path) -
     best = (out / "model.pt").read_bytes()
 
     resumed = workflow("training", TRAIN, epochs=reached + 1, resume=True, **options)
-    objects = {name: resumed.parser.get_parsed_content(name) for name in ("network", "optimizer", "lr_scheduler", "early_stop")}
+    objects = {
+        name: resumed.parser.get_parsed_content(name) for name in ("network", "optimizer", "lr_scheduler", "early_stop")
+    }
     compared = []
 
     def compare(trainer: Engine) -> None:
