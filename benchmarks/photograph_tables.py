@@ -41,6 +41,23 @@ def table(name: str) -> str:
     )
 
 
+def overview() -> str:
+    """A line for each bundle, for the README."""
+    lines = ["| bundle | measured | Dice = F1 | Jaccard | AUC | paper, R2U-Net |", "|---|---|---|---|---|---|"]
+    for name in ROWS:
+        path = RESULTS / f"{name}_test.json"
+        if not path.exists():
+            lines.append(f"| `{name}` | not measured yet: no weights | - | - | - | - |")
+            continue
+        result = json.loads(path.read_text())
+        what, measures = HEADLINES[name](result)
+        cells = " | ".join(f"{measures[key]:.4f}" for key in ("dice", "jaccard", "auc"))
+        paper = TABLE_II["R2UNet", 3] if name == "skin" else TABLE_I[name]["R2UNet"]
+        theirs = f"DC {paper['DC']:.4f}" if name == "skin" else f"F1 {paper['F1']:.4f}, AUC {paper['AUC']:.4f}"
+        lines.append(f"| [`{name}`](bundles/{name}/docs/README.md#results) | {what} | {cells} | {theirs} |")
+    return "\n".join(lines)
+
+
 def retina(name: str, result: Mapping[str, Any]) -> list[str]:
     """Inside the field of view as the literature does, and otherwise."""
     one_pass, patches = result["one_pass"], result["patch_by_patch"]
@@ -96,6 +113,24 @@ def row(title: str, measures: Mapping[str, float | None]) -> str:
     return f"| {title} | {' | '.join('-' if value is None else f'{value:.4f}' for value in found)} |"
 
 
+def pooled(result: Mapping[str, Any]) -> tuple[str, Mapping[str, float]]:
+    """The headline of a test set of retinas."""
+    count = result["seconds"]["test_photographs"]
+    return f"{count} test photographs, pooled inside the field of view", result["one_pass"]["inside_fov"]["pooled"]
+
+
+def mean_left_out(result: Mapping[str, Any]) -> tuple[str, Mapping[str, float]]:
+    """The headline of photographs that were left out one by one."""
+    return f"mean of {len(result['folds'])}, each left out once, inside", result["one_pass"]["inside_fov"]
+
+
+def mean_lesion(result: Mapping[str, Any]) -> tuple[str, Mapping[str, float]]:
+    """The headline of skin lesions."""
+    return f"mean of {result['seconds']['test_photographs']} test images", result["one_pass"]["per_image"]["mean"]
+
+
 ROWS = {"drive": retina, "chase_db1": retina, "stare": left_out, "skin": skin}
 CASES = {name: folds if name == "stare" else test_set for name in ROWS}
-TABLES = {name: partial(table, name) for name in ROWS}
+HEADLINES = {"drive": pooled, "chase_db1": pooled, "stare": mean_left_out, "skin": mean_lesion}
+BUNDLES = tuple(ROWS)
+TABLES = {**{name: partial(table, name) for name in ROWS}, "photographs": overview}
