@@ -53,6 +53,33 @@ def lung() -> str:
     return "\n".join(lines)
 
 
+RANKED = {
+    "paper_slices": "test slices of the paper's lung set, a patient each",
+    "chest_slices": "every fourth slice of the LCTSC patients 007 and 008",
+    "drive": "DRIVE, test photographs",
+    "chase_db1": "CHASE_DB1, test photographs",
+    "skin": "ISIC 2017, of the test photographs the first hundred",
+}
+
+
+def uncertainty() -> str:
+    """How the score by which the MONAI Label server chooses images ranks them."""
+    path = RESULTS / "uncertainty.json"
+    if not path.is_file():
+        raise speed_tables.NotMeasured("Not measured yet: `python benchmarks/uncertainty.py`.")
+    result: dict[str, Any] = json.loads(path.read_text())
+    rows = []
+    for name, one in result["sets"].items():
+        low, high = one["spearman_95_percent"]
+        error = one["mean_error"]
+        shares = (error[key] for key in ("all", "fifth_with_highest_scores", "worst_fifth"))
+        correlation = f"{one['spearman']:.2f} ({low:.2f} to {high:.2f})"
+        rows.append([RANKED[name], str(one["count"]), correlation, *(f"{share:.3f}" for share in shares)])
+    errors = ["mean error of all", "of the fifth with the highest scores", "of the worst fifth"]
+    note = f"Measured by `{result['command']}`; interval of the bootstrap over images, seed {result['seed']}."
+    return f"{speed_tables.table(['images', 'number', 'Spearman (95 % interval)', *errors], rows)}\n\n{note}"
+
+
 def papers(number: int) -> Callable[[], str]:
     """What makes one of the paper's tables, with the results in `reproduce` beside its own."""
     return lambda: list(reproduced.TABLES.values())[number - 1](read_results(RESULTS / "reproduce"))
@@ -63,9 +90,10 @@ TABLES = {
     **photograph_tables.TABLES,
     **{f"table_{number}": papers(number) for number in (1, 2, 3)},
     **speed_tables.TABLES,
+    "uncertainty": uncertainty,
 }
-CARDS = tuple(f"bundles/{name}/docs/README.md" for name in photograph_tables.TABLES)
-FILES = ("README.md", "docs/reproduce.md", "docs/speed.md", *CARDS)
+CARDS = tuple(f"bundles/{name}/docs/README.md" for name in photograph_tables.BUNDLES)
+FILES = ("README.md", "docs/reproduce.md", "docs/speed.md", "docs/monai_label.md", *CARDS)
 
 
 def fill(text: str) -> str:

@@ -12,10 +12,10 @@ from monailabel.tasks.activelearning.first import First
 from monailabel.tasks.activelearning.random import Random
 
 import monai_r2unet
+from label_server.active_learning import MostUncertain, Uncertainty
 from label_server.dicomweb import DescribedDatastore
 from label_server.fine_tuning import FineTuning
 from label_server.segmentation import Segmentation
-from label_server.uncertainty import MostUncertain, Uncertainty
 from monai_r2unet.bundle import Bundle
 
 __all__ = ["LabelApp"]

@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import shutil
+import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from monailabel.utils.others.generic import device_list
 from label_server.segmentation import weights_files
 from monai_r2unet.bundle import Bundle
 from monai_r2unet.errors import InputError
+from monai_r2unet.results import write_json
 
 __all__ = ["FineTuning"]
 
@@ -58,12 +61,13 @@ class FineTuning(BundleTrainTask):
         }
 
     def stats(self) -> dict[str, Any]:
-        """What the last training measured on its validation images."""
-        report = self._output / "results.json"
+        """What the training that made the current weights measured on its validation images; nothing before one."""
+        report = self._last / "results.json"
         if not report.is_file():
             return {}
         measured: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
-        return measured
+        # MONAI Label's Slicer extension shows the Dice if it has this name.
+        return {**measured, "best_metric": measured["validation"]["val_dice"]}
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
         """Train, and put the new weights into use.
@@ -74,24 +78,31 @@ class FineTuning(BundleTrainTask):
 
         Raises:
             InputError: if no image has.
-            RuntimeError: if the training ended without weights.
+            RuntimeError: if the training did not come to its end.
         """
         self._request = {**self.config(), **request, "tracking": ""}
-        trained = self._output / "model.pt"
-        trained.unlink(missing_ok=True)
+        started = time.monotonic()
+        shutil.rmtree(self._running, ignore_errors=True)
         super().__call__(self._request, datastore)
-        if not trained.is_file():
-            raise RuntimeError("the training ended without weights; the server's log says why")
+        report, trained = self._running / "results.json", self._running / "model.pt"
+        if not report.is_file():  # the last thing that a training writes
+            raise RuntimeError("the training did not come to its end; the server's log says why")
+        duration = str(timedelta(seconds=round(time.monotonic() - started)))
+        write_json({**json.loads(report.read_text(encoding="utf-8")), "total_time": duration}, report)
         shutil.copyfile(self.bundle.weights, self.bundle.weights.with_name("previous.pt"))
-        staged = self.bundle.weights.with_suffix(".new")
-        shutil.copyfile(trained, staged)
-        os.replace(staged, self.bundle.weights)
+        os.replace(trained, self.bundle.weights)
+        shutil.rmtree(self._last, ignore_errors=True)
+        self._running.rename(self._last)
         logger.info("New weights: %s", self.bundle.weights)
         return {"model": self.bundle.weights.name}
 
     @property
-    def _output(self) -> Path:
-        return self.bundle.root / "eval"
+    def _running(self) -> Path:
+        return self.bundle.root / "eval" / "running"
+
+    @property
+    def _last(self) -> Path:
+        return self.bundle.root / "eval" / "last"
 
     def _load_checkpoint(self, model_pytorch: str, pretrained: bool, train_handlers: list[Any]) -> None:
         """Nothing: the configuration loads ``init_weights`` itself, and refuses those that do not fit."""
@@ -103,7 +114,7 @@ class FineTuning(BundleTrainTask):
         overrides |= {
             # The schedule of the learning rate is made for this many.
             "epochs": chosen["max_epochs"],
-            "output_dir": str(self._output),
+            "output_dir": str(self._running),
             "init_weights": str(self.bundle.weights.with_name(weights)) if chosen["pretrained"] else None,
             "lr": chosen["lr"],
             "batch_size": chosen["batch_size"],

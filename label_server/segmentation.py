@@ -78,6 +78,8 @@ class Segmentation(InferTask):
         source = request["image"]
         if not isinstance(source, str):
             raise InputError(f"the image is a {type(source).__name__}, expected the name of one: send it as a file")
+        if not source:
+            raise InputError("there is no such image in the datastore: choose another, or send it as a file")
         ending = request.get("result_extension") or self._ending(source)
         if not ending.endswith(MASK_ENDINGS):
             raise InputError(f"result_extension is {ending!r}, expected one of {', '.join(MASK_ENDINGS)}")

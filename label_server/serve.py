@@ -9,13 +9,13 @@ import shutil
 import sys
 from pathlib import Path
 
+from label_server.checks import ENDINGS, check_port, check_studies
 from monai_r2unet.bundle import Bundle, find_bundle
 from monai_r2unet.errors import EXIT_BAD_INPUT, InputError
 
 __all__ = ["main", "prepare"]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-ENDINGS = ("nii.gz", "nii", "nrrd", "mha", "png", "jpg", "jpeg", "tif", "tiff", "bmp")
 
 
 def main() -> int:
@@ -32,8 +32,9 @@ def main() -> int:
     options = parser.parse_args()
     try:
         bundles = [find_bundle(name, trusted=options.trust_bundle) for name in options.bundles]
+        check_studies(options.studies)
+        check_port(options.host, options.port)
         prepare(options.work, bundles)
-        studies = check_studies(options.studies)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -45,24 +46,11 @@ def main() -> int:
         "--app",
         str(options.work),
         "--studies",
-        studies,
+        options.studies,
     ]
     command += ["--conf", "bundles", ",".join(bundle.name for bundle in bundles)]
     command += ["--host", options.host, "--port", str(options.port)]
     os.execve(sys.executable, command, environment(options.work.resolve()))
-
-
-def check_studies(studies: str) -> str:
-    """``studies`` if it is an address or a folder.
-
-    Raises:
-        InputError: if it is neither; MONAI Label would make an empty folder.
-    """
-    if not studies:
-        raise InputError("where the images are is not said: name their folder with STUDIES=folder")
-    if not studies.startswith(("http://", "https://")) and not Path(studies).is_dir():
-        raise InputError(f"the folder {studies} with the images does not exist: check the path")
-    return studies
 
 
 def prepare(work: Path, bundles: list[Bundle]) -> None:
@@ -102,7 +90,7 @@ def environment(work: Path) -> dict[str, str]:
     import torch
 
     settings = {
-        "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps([f"*.{ending}" for ending in ENDINGS]),
+        "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps([f"*{ending}" for ending in ENDINGS]),
         # Below the working folder, and not in the user's home.
         "MONAI_LABEL_DICOMWEB_CACHE_PATH": str(work / "dicom"),
         "MONAI_LABEL_SESSION_PATH": str(work / "sessions"),

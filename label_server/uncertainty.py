@@ -1,29 +1,18 @@
-"""How sure the network is of an image, by test-time augmentation; and the choice of what to label next."""
+"""How sure the network is of an image, by test-time augmentation."""
 
 from __future__ import annotations
 
 import copy
-import logging
 import math
-import time
-from typing import Any
 
 import SimpleITK as sitk
 import torch
-from monailabel.interfaces.datastore import Datastore
-from monailabel.interfaces.tasks.scoring import ScoringMethod
-from monailabel.interfaces.tasks.strategy import Strategy
 
-from label_server.segmentation import Segmentation
-from monai_r2unet.checkpoints import sha256
 from monai_r2unet.checks import check_channels, check_dimension, check_finite
-from monai_r2unet.errors import InputError
-from monai_r2unet.io import read_image, to_metatensor
+from monai_r2unet.io import to_metatensor
 from monai_r2unet.segmenter import Segmenter
 
-__all__ = ["MostUncertain", "Uncertainty", "uncertainty"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["uncertainty"]
 
 
 def uncertainty(segmenter: Segmenter, image: sitk.Image) -> float:
@@ -50,6 +39,7 @@ def uncertainty(segmenter: Segmenter, image: sitk.Image) -> float:
     prepared = segmenter.preprocessing({"image": to_metatensor(image)})["image"][None]
     inferer = copy.copy(segmenter.inferer)  # the segmenter's own stays as it is
     inferer.threshold = None
+    inferer.mirror = False  # the mirror image is asked apart
     plain = torch.as_tensor(inferer(prepared, segmenter.network))
     mirrored = torch.as_tensor(inferer(prepared.flip(2), segmenter.network)).flip(2)
     found = torch.maximum(plain, mirrored) >= segmenter.inferer.threshold
@@ -58,66 +48,3 @@ def uncertainty(segmenter: Segmenter, image: sitk.Image) -> float:
         return 1.0
     entropy = torch.special.entr(unsure) + torch.special.entr(1 - unsure)
     return float(entropy.mean()) / math.log(2)
-
-
-class Uncertainty(ScoringMethod):
-    """Write the `uncertainty` of every image without a final label into the datastore's notes on it.
-
-    Images that had their score from the weights in use keep it.
-
-    Args:
-        task: whose network is asked.
-        key: of the score in the notes; ``KEY_weights`` is the checksum of the weights it was made with.
-    """
-
-    def __init__(self, task: Segmentation, key: str) -> None:
-        super().__init__(f"Uncertainty of {task.bundle.name} by test-time augmentation")
-        self.task = task
-        self.key = key
-
-    def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
-        """Score the images, or of them at most ``request["max_samples"]``, on ``request["device"]``."""
-        weights = sha256(self.task.get_path())
-        images = sorted(datastore.get_unlabeled_images())
-        todo = [name for name in images if datastore.get_image_info(name).get(f"{self.key}_weights") != weights]
-        todo = todo[: int(request.get("max_samples") or len(todo))]
-        scores: dict[str, float] = {}
-        for name in todo:
-            path = datastore.get_image_uri(name)
-            try:
-                scores[name] = uncertainty(self.task.segmenter(request.get("device")), read_image(path))
-            except InputError as error:
-                logger.warning("%s has no score: %s", name, error)
-                continue
-            datastore.update_image_info(name, {self.key: scores[name], f"{self.key}_weights": weights})
-        return {"total": len(images), "skipped": len(images) - len(todo), "executed": len(scores), "scores": scores}
-
-
-class MostUncertain(Strategy):
-    """Choose the image without a final label whose score is highest; images without a score come last.
-
-    What was given to someone within the last hour is put off, so that two people do not label the same image.
-
-    Args:
-        bundle: the name of the one whose uncertainty counts.
-        key: of the score in the datastore's notes.
-    """
-
-    HOUR = 3600.0
-
-    def __init__(self, bundle: str, key: str) -> None:
-        super().__init__(f"The image of which {bundle} is least sure")
-        self.key = key
-
-    def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any] | None:
-        """The id and score of the chosen image; ``None`` if all are labelled."""
-        notes = {name: datastore.get_image_info(name) for name in datastore.get_unlabeled_images()}
-        if not notes:
-            return None
-
-        def rank(name: str) -> tuple[bool, float, str]:
-            given = notes[name].get("strategy", {}).get(request["strategy"], {}).get("ts", 0)
-            return time.time() - given < self.HOUR, -notes[name].get(self.key, -1.0), name
-
-        chosen = min(notes, key=rank)
-        return {"id": chosen, "uncertainty": notes[chosen].get(self.key)}

@@ -43,11 +43,16 @@ class Server:
     def train(self, model: str, **params: Any) -> str:
         """Train and wait; the status and the last lines that the training printed."""
         self.client.train_start(model, {"device": "cpu", **params})
-        give_up = time.monotonic() + TRAINED
-        while (status := self.client.train_status())["status"] in ("SUBMITTED", "RUNNING"):
-            assert time.monotonic() < give_up, "the training did not end"
-            time.sleep(0.5)
+        self.until(lambda: self.client.train_status()["status"] not in ("SUBMITTED", "RUNNING"))
+        status = self.client.train_status()
         return "\n".join([status["status"], *status["details"]])
+
+    def until(self, done: Callable[[], bool]) -> None:
+        """Wait for something that a training brings about."""
+        give_up = time.monotonic() + TRAINED
+        while not done():
+            assert time.monotonic() < give_up, "it did not come about"
+            time.sleep(0.5)
 
 
 def free_port() -> int:

@@ -19,7 +19,9 @@ pytest.importorskip("monailabel", reason="MONAI Label is not installed: `make te
 import pydicom
 from conftest import free_port, wait_for
 
+from label_server.checks import check_studies
 from monai_r2unet.bundle import find_bundle
+from monai_r2unet.errors import InputError
 from monai_r2unet.io import same_grid
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
@@ -105,6 +107,13 @@ def segmentation_in(orthanc):
     ]
     (found,) = [data for data in map(pydicom.dcmread, map(BytesIO, files)) if data.Modality == "SEG"]
     return found
+
+
+def test_an_address_beside_the_archive_is_told_apart(orthanc):
+    check_studies(f"{orthanc}/dicom-web")
+    for address in (orthanc, f"{orthanc}/dicomweb"):
+        with pytest.raises(InputError, match=r"with status 40.: .*Orthanc ends in /dicom-web"):
+            check_studies(address)
 
 
 def test_a_labelling_session(serve, orthanc, series, segment, tmp_path):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +13,14 @@ import SimpleITK as sitk
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed: `make test-label` installs it and runs these")
 
+from label_server.checks import check_studies
 from label_server.dicomweb import describe, put_on_grid
 from label_server.fine_tuning import FineTuning
 from label_server.serve import prepare
 from monai_r2unet.bundle import find_bundle
+from monai_r2unet.errors import InputError
+
+SAMPLE = Path(__file__).resolve().parents[2] / "bundles" / "lung" / "sample" / "images"
 
 
 def start(*arguments):
@@ -39,14 +45,41 @@ def test_the_server_works_on_a_copy_and_keeps_what_was_trained(tmp_path):
     [
         (("--studies", "nowhere"), "the folder nowhere with the images does not exist"),
         (("--studies", ""), "STUDIES=folder"),
-        (("--studies", ".", "--bundles", "liver"), "unknown bundle 'liver'"),
+        (("--studies", __file__), "is a file, expected a folder"),
+        (("--studies", str(Path(__file__).parent)), "expected files ending in .nii.gz"),
+        (("--studies", "http://127.0.0.1:9/dicom-web"), "no archive answers at http://127.0.0.1:9/dicom-web"),
+        (("--studies", str(SAMPLE), "--bundles", "liver"), "unknown bundle 'liver'"),
+        (("--studies", str(SAMPLE), "--port", "70000"), "choose another --port"),
+        (("--studies", str(SAMPLE), "--host", "nowhere.invalid"), "cannot listen at nowhere.invalid"),
     ],
 )
 def test_bad_arguments_end_in_one_sentence(tmp_path, arguments, sentence):
-    ended = start(*arguments, "--work", str(tmp_path))
+    ended = start(*arguments, "--work", str(tmp_path / "work"))
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: ")
     assert sentence in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert not (tmp_path / "work").exists()
+
+
+def test_an_occupied_port_ends_in_one_sentence(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        ended = start("--studies", str(SAMPLE), "--port", str(port), "--work", str(tmp_path / "work"))
+    assert ended.returncode == 2
+    assert f"cannot listen at 127.0.0.1:{port}" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_images_are_known_by_their_ending_and_an_empty_folder_waits_for_some(tmp_path):
+    check_studies(str(tmp_path))
+    (tmp_path / "labels").mkdir()  # as MONAI Label leaves it
+    check_studies(str(tmp_path))
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(InputError, match="there are no images"):
+        check_studies(str(tmp_path))
+    (tmp_path / "IMG_1.JPG").touch()
+    check_studies(str(tmp_path))
 
 
 @pytest.mark.parametrize(

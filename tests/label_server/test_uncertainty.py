@@ -10,7 +10,8 @@ pytest.importorskip("monailabel", reason="MONAI Label is not installed: `make te
 
 from monailabel.datastore.local import LocalDatastore
 
-from label_server.uncertainty import MostUncertain, uncertainty
+from label_server.active_learning import MostUncertain
+from label_server.uncertainty import uncertainty
 from monai_r2unet.errors import InputError
 from monai_r2unet.io import read_image
 from monai_r2unet.segmenter import Segmenter

@@ -15,6 +15,7 @@ from monailabel.client.client import MONAILabelClientException
 from monai_r2unet.bundle import find_bundle
 from monai_r2unet.checkpoints import sha256
 from monai_r2unet.io import same_grid
+from monai_r2unet.metrics import confusion
 
 CASES = ("LCTSC_000", "LCTSC_006", "LCTSC_008")
 KEY = "uncertainty_lung"
@@ -93,6 +94,12 @@ def test_the_client_is_told_what_was_wrong(server, repository, image, params, se
     assert sentence in caught.value.msg
 
 
+def test_an_image_that_is_not_there_is_said_to_be_missing(server):
+    with pytest.raises(MONAILabelClientException) as caught:
+        server.client.infer("lung", "LCTSC_999", {})
+    assert "there is no such image in the datastore" in caught.value.msg
+
+
 def test_nothing_to_train_on_is_an_error(server):
     told = server.train("lung", max_epochs=1)
     assert told.startswith("ERROR")
@@ -139,9 +146,11 @@ def test_a_labelling_session(server, studies, segment, tmp_path):
     )
     stats = client.info()["train_stats"]["lung"]
     assert (stats["epochs"], stats["training_slices"], stats["lr"]) == (2, 4, 0.0002)
+    assert stats["total_time"].startswith("0:0")
     after, _ = client.infer("lung", order[0], {})
     truth = voxels(tmp_path / "edited.nii.gz")
     assert np.count_nonzero(voxels(after) != truth) < np.count_nonzero(voxels(before) != truth)
+    assert stats["best_metric"] == pytest.approx(confusion(voxels(after), truth).dice, abs=0.005)  # Slicer shows it
     segment(
         studies / f"{order[0]}.nii.gz", tmp_path / "tuned.nii.gz", "--bundle", "lung", "--weights", weights / "model.pt"
     )
@@ -155,3 +164,17 @@ def test_a_labelling_session(server, studies, segment, tmp_path):
     notes = json.loads((studies / "datastore_v2.json").read_text())["objects"]
     for case, score in rescored.items():
         assert notes[case]["image"]["info"][KEY] == score != scores[case]
+
+
+def test_a_stopped_training_changes_no_weights(server, studies):
+    client, weights = server.client, server.work / "model" / "lung" / "models" / "model.pt"
+    mask, _ = client.infer("lung", CASES[0], {})
+    client.save_label(CASES[0], mask, params={"model": "lung"})
+    before, stats = sha256(weights), client.info()["train_stats"]
+    client.train_start("lung", {"device": "cpu", "max_epochs": 1000})
+    server.until(lambda: (weights.parents[1] / "eval" / "running" / "model.pt").is_file())
+    client.train_stop()
+    server.until(lambda: client.train_status()["status"] not in ("SUBMITTED", "RUNNING"))
+    assert (sha256(weights), client.info()["train_stats"]) == (before, stats)
+    told = server.train("lung", max_epochs=1)
+    assert told.startswith("DONE"), told

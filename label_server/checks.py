@@ -1,0 +1,87 @@
+"""What is checked before the server starts, because MONAI Label would start regardless or end in pages of errors."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from monai_r2unet.errors import InputError
+
+__all__ = ["ENDINGS", "check_port", "check_studies"]
+
+_LOWER = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+ENDINGS = (*_LOWER, *(ending.upper() for ending in _LOWER))
+"""Of the files that are images; MONAI Label heeds the case."""
+
+_OWN = ("labels", "datastore_v2.json", ".lock")  # what MONAI Label puts into the folder
+
+
+def check_studies(studies: str) -> None:
+    """Check that there is something to label, or an empty folder that images can be sent to.
+
+    Args:
+        studies: folder with images, or address of a DICOMweb archive.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    if not studies:
+        raise InputError("where the images are is not said: name their folder with STUDIES=folder")
+    if studies.startswith(("http://", "https://")):
+        _check_archive(studies)
+        return
+    folder = Path(studies)
+    if not folder.exists():
+        raise InputError(f"the folder {studies} with the images does not exist: check the path")
+    if not folder.is_dir():
+        raise InputError(f"{studies} is a file, expected a folder with images: name the one that it is in")
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"MONAI Label keeps the labels in {studies}, which cannot be written to: allow it, or copy it")
+    content = [path.name for path in folder.iterdir() if path.name not in _OWN]
+    if content and not any(name.endswith(ENDINGS) for name in content):
+        raise InputError(
+            f"there are no images in {studies}, expected files ending in {', '.join(_LOWER)}, not in folders of their "
+            "own: convert them; a DICOM series can come from a DICOMweb archive too"
+        )
+
+
+def _check_archive(address: str) -> None:
+    if "googleapis.com" in address:  # whose credentials are MONAI Label's matter
+        return
+    import requests
+    from monailabel.config import settings
+
+    user = (settings.MONAI_LABEL_DICOMWEB_USERNAME or "", settings.MONAI_LABEL_DICOMWEB_PASSWORD or "")
+    parts = (address.rstrip("/"), settings.MONAI_LABEL_QIDO_PREFIX, "studies")
+    try:
+        answer = requests.get(
+            "/".join(part for part in parts if part),
+            params={"limit": 1},
+            headers={"Accept": "application/dicom+json"},
+            auth=user if all(user) else None,
+            timeout=30,
+        )
+        answer.raise_for_status()
+    except requests.HTTPError:
+        raise InputError(
+            f"{address} answers DICOMweb with status {answer.status_code}: check the password, and the address, "
+            "which of Orthanc ends in /dicom-web"
+        ) from None
+    except requests.RequestException as error:
+        raise InputError(f"no archive answers at {address} ({type(error).__name__}): check that it runs") from None
+
+
+def check_port(host: str, port: int) -> None:
+    """Check that the server can listen there.
+
+    Raises:
+        InputError: if it cannot.
+    """
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"the server cannot listen at {host}:{port}, which another program has or is not this computer: choose "
+            "another --port, which make calls PORT"
+        ) from error
