@@ -87,7 +87,7 @@ def test_stare_differs_from_chase_db1_in_its_name() -> None:
 
 
 def test_skin_differs_from_chase_db1_in_what_a_lesion_needs() -> None:
-    recipe = {"epochs", "batch_size", "lr", "loss", "train#geometry", "train#intensity"}
+    recipe = {"epochs", "lr", "loss", "train#geometry", "train#intensity"}
     sizes = {"slice_size", "patch_size", "patches"}
     assert differences("chase_db1", "skin", "train") == {
         *recipe,
@@ -100,14 +100,12 @@ def test_skin_differs_from_chase_db1_in_what_a_lesion_needs() -> None:
     assert differences("chase_db1", "skin", "inference") == {
         "bundle_root",
         "threshold",
-        "mirror",
         "slice_size",
         "standardize",
         "postprocessing",
     }
     assert differences("chase_db1", "skin", "evaluate") == {
         "threshold",
-        "mirror",
         "validate#preprocessing",
         "validate#handlers",
     }

@@ -148,7 +148,7 @@ def segmented(
 
 
 def _files(study: Study, workflow: str) -> list[str]:
-    # An evaluation replaces all that the paper's recipe changes.
+    # An evaluation replaces all that the paper's recipe changes, but the size of slices.
     other = "evaluate" if workflow == "evaluating" else "paper" if study.protocol == "paper" else None
     configs = find_bundle(study.dataset).root / "configs"
     return [str(configs / f"{name}.json") for name in ("train", other) if name]
@@ -183,7 +183,7 @@ def _workflow(
         "progress_bar": False,
         "recurrences": study.recurrences,
         **({} if observer else {"network_name": run.network}),
-        **{key: value for key, value in study.budget.items() if key == "slice_size"},
+        **{key: value for key, value in schedule_of(study).items() if key == "slice_size"},
         **overrides,
     }
     logger = logging.getLogger("monai.bundle.workflows")
