@@ -84,9 +84,8 @@ def shoot(page: Any, state: str, options: argparse.Namespace, settle: int = 3000
         page.emulate_media(color_scheme=scheme)
         page.wait_for_timeout(settle)
         shot = Image.open(io.BytesIO(page.screenshot()))
-        # 256 colours are enough for grey images, and make the files small.
         path = options.out / f"viewer_{state}{ending}.png"
-        shot.convert("RGB").quantize(256).save(path, optimize=True)
+        shot.convert("RGB").save(path, optimize=True)
         print(f"{path}\t{path.stat().st_size / 1000:.0f} kB")
     page.set_viewport_size(SMALL)
     page.emulate_media(color_scheme="dark")

@@ -15,7 +15,9 @@ from trame_client.ui.html import DivLayout
 from monai_r2unet.errors import InputError
 from monai_r2unet.reading import read_image_with_notes
 from monai_r2unet.viewer.folder import Folder
+from monai_r2unet.viewer.session_state import STATE
 from monai_r2unet.viewer.transfers import Transfers
+from monai_r2unet.viewer.windows import WINDOWS
 
 if TYPE_CHECKING:
     from monai_r2unet.viewer.session import Session
@@ -24,13 +26,6 @@ __all__ = ["Page"]
 
 WEB = Path(__file__).with_name("web")
 
-# Widths and centres in Hounsfield units as radiologists use them. Other images have the automatic window.
-WINDOWS = {
-    "lung": (1500, -600),
-    "soft tissue": (400, 40),
-    "bone": (1800, 400),
-    "brain": (80, 40),
-}
 # The page's names of the views, Slicer's colours of them, and what lies left, right, above and below in them.
 VIEWS = [
     {"id": "Red", "name": "Axial", "sides": ["R", "L", "A", "P"]},
@@ -67,8 +62,6 @@ class Page:
         server.enable_module({"serve": {"viewer": str(WEB)}, **files})
         with DivLayout(server, classes="whole") as layout:
             layout.root.children.append((WEB / "page.html").read_text(encoding="utf-8"))
-        from monai_r2unet.viewer.session_state import STATE
-
         self.state.update(STATE)
         self.state.update(
             {
@@ -126,19 +119,21 @@ class Page:
             "segment": lambda session: session.segment,
             "cancel": lambda session: session.cancel,
             "bundle": lambda session: session.choose_bundle,
+            "device": lambda session: session.choose_device,
             "window": lambda session: session.set_window,
             "automatic_window": lambda session: session.automatic_window,
             "slice": lambda session: session.scene.go_to,
             "fit": lambda session: session.scene.fit,
-            "overlays": lambda session: session.show_overlays,
-            "open": lambda _: self._open,
-            "uploaded": lambda _: self._uploaded,
+            "open": lambda session: functools.partial(self._open, session),
+            "uploaded": lambda session: functools.partial(self._uploaded, session),
             "complain": lambda session: session.complain,
             "dismiss": lambda session: functools.partial(session.tell, message=None),
             "suggest": lambda _: self._suggest,
         }
         for name, find in offered.items():
             self.server.controller.trigger(name)(functools.partial(self._answer, find))
+        # The page writes these itself. A request beside them would overtake them.
+        self.state.change("opacity", "mask_shown", "surface_shown", "errors_shown")(self._show_overlays)
 
     async def _answer(self, find: Callable[[Session], Callable[..., Any]], *arguments: Any) -> None:
         """Do what the page asks for; what cannot be done is a sentence in the page."""
@@ -151,25 +146,27 @@ class Page:
         except (InputError, OSError, ValueError, TypeError, KeyError) as error:
             self.session.complain(error)
 
-    async def _open(self, path: str, place: str) -> None:
+    def _show_overlays(self, **_: Any) -> None:
+        if self.session is not None:
+            self.session.show_overlays()
+
+    async def _open(self, session: Session, path: str, place: str) -> None:
         if not path.strip():
             raise InputError("type the path of an image, or of a folder with the slices of a DICOM series")
         found = self.folder.find(path)
-        await self._show(found, self._name(found), place)
-        if place == "image":
-            self.transfers.forget()
+        await self._show(session, found, self._name(found), place)
+        self.transfers.forget(keep=session.source)
 
-    async def _uploaded(self, batch: str, name: str, place: str) -> None:
-        found = self.transfers.image(batch)
-        await self._show(found, name, place)
-        if place == "image":
-            self.transfers.forget(keep=found)
+    async def _uploaded(self, session: Session, batch: str, name: str, place: str) -> None:
+        try:
+            await self._show(session, self.transfers.image(batch), name, place)
+        finally:
+            self.transfers.forget(keep=session.source)  # if it could not be opened, the image before is still there
 
-    async def _show(self, path: Path, name: str, place: str) -> None:
-        assert self.session is not None
+    async def _show(self, session: Session, path: Path, name: str, place: str) -> None:
         if place not in PLACES:
             raise InputError(f"cannot open a file as {place!r}")
-        await (self.session.open(path, name) if place == "image" else self.session.compare(path, name))
+        await (session.open(path, name) if place == "image" else session.compare(path, name))
 
     def _suggest(self, start: str) -> None:
         self.state.suggestions = self.folder.suggest(start)

@@ -23,15 +23,17 @@ from trame_slicer.rca_view.rca_view_factory import RcaRenderStrategy, RcaWindow
 from trame_slicer.views import ScheduledRenderStrategy, SliceView, ThreeDView, ViewLayoutDefinition
 
 from monai_r2unet.viewer.segments import add_volume
+from monai_r2unet.viewer.windows import automatic_window
 
 __all__ = ["SLICES", "Scene"]
 
-SLICES = ("Red", "Green", "Yellow")  # Slicer's names of the axial, coronal and sagittal view
+# Slicer's names of the axial, coronal and sagittal view, and across which axis of RAS they cut.
+SLICES = {"Red": 2, "Green": 1, "Yellow": 0}
 SOLID = "ThreeD"
 PIXELS = 1_000_000  # of a view; more are drawn too slowly on a CPU, and the browser enlarges the picture
 FRAMES = 30.0  # a second, at most
 MOVING, STILL = 75, 92  # quality of the JPEG pictures
-TAILS = (0.5, 99.5)  # percent of the voxels between which the automatic window lies
+MARGIN = 1.15  # around the surface in the 3D view
 
 
 class Scene:
@@ -50,6 +52,7 @@ class Scene:
         slicer.mrmlScene = self.app.scene
         self.volume: Any = None
         self.colour = False
+        self.single: set[str] = set()  # views across which the image has one slice
         self.nodes: dict[str, Any] = {}  # what lies over the image, by name
         self.on_slices = on_slices
         axial, coronal, sagittal = (
@@ -61,6 +64,9 @@ class Scene:
         self.adapters: dict[str, Any] = {}
         for definition in (axial, coronal, sagittal, ViewLayoutDefinition.threed_view()):
             self._add_view(server, definition)
+        # Looks for models in the slices, of which there are none, and draws all views whenever a slice turns in one.
+        factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
+        factory.UnRegisterDisplayableManager("vtkMRMLModelSliceDisplayableManager")
         for name in SLICES:
             self.views[name].modified.connect(lambda *_, name=name: self._tell_slices(name))
 
@@ -92,8 +98,9 @@ class Scene:
         self.clear()
         self.colour = image.GetNumberOfComponentsPerPixel() > 1
         self.volume = add_volume(self.app.scene, image, name)
+        self.single = _views_of_one_slice(image)
         if not self.colour:
-            self.set_window(*self.automatic_window(image))
+            self.set_window(*automatic_window(image))
         for view in self.views.values():
             view.set_render_blocked(True)
         for name in SLICES:
@@ -117,19 +124,14 @@ class Scene:
             self.app.scene.RemoveNode(self.volume)
             self.volume = None
 
-    def automatic_window(self, image: sitk.Image) -> tuple[float, float]:
-        """Width and centre of the grey values that most voxels have."""
-        values = sitk.GetArrayViewFromImage(image)
-        sample = values[tuple(slice(None, None, max(1, size // 100)) for size in values.shape)]
-        low, high = np.percentile(sample, TAILS)
-        return float(max(high - low, 1e-6)), float((high + low) / 2)
-
     def set_window(self, width: float, centre: float) -> None:
         """Choose which values are black and white: the image's own, HU in CT."""
         if self.volume is not None and not self.colour:
             display = self.volume.GetDisplayNode()
             display.SetAutoWindowLevel(0)
             display.SetWindowLevel(max(width, 1e-6), centre)
+            for name in SLICES:  # nothing else asks for it
+                self.views[name].schedule_render()
 
     # ---- slices ----
 
@@ -137,6 +139,8 @@ class Scene:
         """Where the first and the last slice lie, and the step between them, in mm."""
         view = self.views[name]
         first, last = view.get_slice_range()
+        if name in self.single:  # Slicer adds a slice on both sides
+            first = last = (first + last) / 2
         return first, last, view.get_slice_step()
 
     def go_to(self, name: str, index: int) -> None:
@@ -172,16 +176,36 @@ class Scene:
             display.SetOpacity2DOutline(min(1.0, 2 * opacity))
 
     def look_at_surface(self) -> None:
-        """Turn the 3D view to what is in it."""
-        self.views[SOLID].reset_view()
+        """Turn the 3D view to what is in it, and let it fill the view."""
+        view = self.views[SOLID]
+        view.reset_view()
+        bounds = [0.0] * 6
+        view.renderer().ComputeVisiblePropBounds(bounds)
+        if bounds[0] <= bounds[1]:  # otherwise there is nothing
+            wide, deep, high = (bounds[2 * axis + 1] - bounds[2 * axis] for axis in range(3))
+            camera, (columns, rows) = view.get_camera_node(), view.render_window().GetSize()
+            reach = (
+                max(high, wide * rows / max(columns, 1)) / 2 * MARGIN / np.tan(np.radians(camera.GetViewAngle() / 2))
+            )
+            x, y, z = camera.GetFocalPoint()
+            camera.SetPosition(x, y + deep / 2 + reach, z)  # from the front
+            camera.ResetClippingRange()
 
     def fit(self) -> None:
         """Fit the image into all views again."""
-        for name, view in self.views.items():
-            before = view.get_slice_value() if name in SLICES else None
-            view.reset_view()
-            if before is not None:
-                view.set_slice_value(before)
+        for name in SLICES:
+            before = self.views[name].get_slice_value()
+            self.views[name].reset_view()
+            self.views[name].set_slice_value(before)
+        self.look_at_surface()
+
+
+def _views_of_one_slice(image: sitk.Image) -> set[str]:
+    dimension = image.GetDimension()
+    directions = np.eye(3)
+    directions[:dimension, :dimension] = np.reshape(image.GetDirection(), (dimension, dimension))
+    size = (*image.GetSize(), 1)  # a picture has no third one
+    return {name for name, axis in SLICES.items() if size[int(np.abs(directions[axis]).argmax())] == 1}
 
 
 class _NoRendering(ScheduledRenderStrategy):

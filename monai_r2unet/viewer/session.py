@@ -18,6 +18,7 @@ from monai_r2unet.viewer.comparison import compare
 from monai_r2unet.viewer.result import Result
 from monai_r2unet.viewer.scene import Scene
 from monai_r2unet.viewer.segments import add_segmentation, add_surface
+from monai_r2unet.viewer.windows import automatic_window
 from monai_r2unet.viewer.worker_client import WorkerClient
 
 __all__ = ["Session"]
@@ -101,10 +102,9 @@ class Session:
                 return
             finally:
                 self.tell(opening="")
-            picture = image.GetDimension() == 2
-            described = {"name": name, "size": texts.describe_image(image), "picture": picture}
+            described = {"name": name, "size": texts.describe_image(image), "picture": image.GetDimension() == 2}
             self.tell(
-                image={**described, "grey": not self.scene.colour, "flat": picture or image.GetSize()[2] == 1},
+                image={**described, "grey": not self.scene.colour, "flat": "Red" in self.scene.single},
                 result=None,
                 reference=None,
                 message={"kind": "warning", "text": " ".join(notes)} if notes else None,
@@ -115,12 +115,12 @@ class Session:
     def set_window(self, width: float, centre: float) -> None:
         """Choose the grey values between black and white."""
         self.scene.set_window(float(width), float(centre))
-        self.tell(window=round(float(width), 1), level=round(float(centre), 1))
+        self.tell(window=float(f"{float(width):.4g}"), level=float(f"{float(centre):.4g}"))
 
     def automatic_window(self) -> None:
         """Choose those that most voxels have."""
         if self.image is not None and not self.scene.colour:
-            self.set_window(*self.scene.automatic_window(self.image))
+            self.set_window(*automatic_window(self.image))
 
     # ---- the worker ----
 
@@ -138,6 +138,11 @@ class Session:
         if bundle is not None:
             self.tell(bundle=name, card=texts.bundle_card(bundle), problem=texts.bundle_problem(bundle))
 
+    def choose_device(self, name: str) -> None:
+        """Choose what to segment on."""
+        if name in [device["id"] for device in self.state.devices]:
+            self.tell(device=name)
+
     def _choose_bundle(self) -> None:
         """Choose a bundle that can be used and takes images like the one that is open."""
         if not self.bundles:
@@ -152,9 +157,6 @@ class Session:
         """Let the worker segment the image."""
         bundle = self.bundles.get(self.state.bundle)
         if self.run is not None or self.source is None or self.image is None or bundle is None:
-            return
-        if self.state.device not in [device["id"] for device in self.state.devices]:
-            self.complain("Choose a device from the list.")
             return
         self.jobs += 1
         ending = ".png" if self.image.GetDimension() == 2 else ".seg.nrrd"
@@ -200,8 +202,7 @@ class Session:
             run.first = (now, done)
         elif done > run.first[1]:
             remaining = (now - run.first[0]) / (done - run.first[1]) * (total - done)
-        text = texts.describe_progress(done, total, now - run.started, remaining)
-        self.tell(done=done, total=total, progress=text)
+        self.tell(done=done, total=total, progress=texts.describe_progress(done, total, now - run.started, remaining))
 
     def _end(self, run: Run, event: dict[str, Any]) -> None:
         self.run = None

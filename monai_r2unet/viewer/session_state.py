@@ -6,7 +6,7 @@ from typing import Any
 
 __all__ = ["STATE"]
 
-# What the page knows. It may write only what the functions below check.
+# What the page knows. What it writes is checked where it is used.
 STATE: dict[str, Any] = {
     "ready": False,
     "suggestions": [],

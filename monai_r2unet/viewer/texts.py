@@ -30,7 +30,7 @@ def describe_device(device: dict[str, Any]) -> str:
 def describe_progress(done: int, total: int, elapsed: float, remaining: float | None) -> str:
     """How far it is, and how long it will still take, in seconds."""
     to_go = "" if remaining is None else f", about {remaining:.0f} s to go"
-    return f"Slice {done} of {total}, {elapsed:.0f} s so far{to_go}"
+    return f"Slice {done} of {total}, {elapsed:.0f} s{to_go}"
 
 
 def describe_size(voxels: int, millilitres: float | None) -> str:

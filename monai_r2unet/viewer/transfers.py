@@ -57,7 +57,7 @@ class Transfers:
         return files[0] if len(files) == 1 else self.folder / batch
 
     def forget(self, keep: Path | None = None) -> None:
-        """Remove all batches but that of an image."""
+        """Remove all batches but that of the image that is still open."""
         for batch in list(self.received):
             if keep is None or not keep.is_relative_to(self.folder / batch):
                 del self.received[batch]

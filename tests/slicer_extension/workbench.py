@@ -43,6 +43,10 @@ def write_eyes(root: Path) -> None:
     metadata = json.loads(path.read_text())
     metadata["weights"]["sha256"] = None
     path.write_text(json.dumps(metadata))
+    path = root / "configs" / "inference.json"
+    inference = json.loads(path.read_text())
+    inference["threshold"] = 0.5  # that of the trained weights means nothing to these
+    path.write_text(json.dumps(inference))
 
 
 def stored_otherwise(image: sitk.Image) -> dict[str, sitk.Image]:

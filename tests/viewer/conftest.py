@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 )
+TIMEOUT = 180_000  # milliseconds; a busy machine takes its time
 MISSING = [name for name in ("trame_slicer", "slicer", "playwright") if importlib.util.find_spec(name) is None] + [
     "chromium"
 ] * (BROWSER is None)
@@ -77,7 +79,7 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 720}, **options})
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(180_000)
+        page.set_default_timeout(TIMEOUT)
         page.on("request", lambda request: _note(faults, request.url, viewer))
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.goto(viewer.address)
@@ -111,14 +113,29 @@ def picture_of() -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def wait_for(picture_of: Callable[..., Any]) -> Callable[..., Any]:
+def until() -> Callable[..., Any]:
+    """Wait until something is so, a browser's default timeout at most; gives what is truthy."""
+
+    def wait_until(page: Any, so: Callable[[], Any]) -> Any:
+        end = time.monotonic() + TIMEOUT / 1000
+        while time.monotonic() < end:
+            if found := so():
+                return found
+            page.wait_for_timeout(50)
+        raise AssertionError("waited in vain")
+
+    return wait_until
+
+
+@pytest.fixture(scope="session")
+def wait_for(picture_of: Callable[..., Any], until: Callable[..., Any]) -> Callable[..., Any]:
     """Wait until what a view shows fulfils a condition."""
 
-    def wait_until(page: Any, condition: Callable[[Any], Any], view: str = "Red", seconds: float = 60) -> Any:
-        for _ in range(int(seconds * 5)):
-            if condition(found := picture_of(page, view)):
-                return found
-            page.wait_for_timeout(200)
-        raise AssertionError("waited in vain")
+    def wait_until(page: Any, condition: Callable[[Any], Any], view: str = "Red") -> Any:
+        def found() -> tuple[Any] | None:
+            picture = picture_of(page, view)
+            return (picture,) if condition(picture) else None
+
+        return until(page, found)[0]
 
     return wait_until

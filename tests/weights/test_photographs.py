@@ -114,7 +114,7 @@ def test_skin_lesions(data_root: Path, repository: Path) -> None:
     for name in names:
         mask = segment(str(folder / "images" / f"{name}.jpg"))
         called = values(mask).ravel() > 0
-        truth = pixels(folder / "masks" / f"{name}.png").ravel() > 0
+        truth = pixels(folder / "masks" / f"{name}_segmentation.png").ravel() > 0
         dice.append(f1_score(truth, called))
         jaccard.append(jaccard_score(truth, called))
     assert len(names) == 600

@@ -37,6 +37,7 @@
   // ---- keys ----
   const typing = (element) => element.matches("input:not([type=checkbox]):not([type=range]), select, textarea");
   document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && typing(event.target)) event.target.blur();
     if (event.ctrlKey || event.altKey || event.metaKey || typing(event.target)) return;
     const view = event.target.dataset && event.target.dataset.view;
     const steps = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1, PageUp: 10, PageDown: -10, Home: -1e6, End: 1e6 };
