@@ -93,7 +93,7 @@ TABLES = {
     "uncertainty": uncertainty,
 }
 CARDS = tuple(f"bundles/{name}/docs/README.md" for name in photograph_tables.BUNDLES)
-FILES = ("README.md", "docs/reproduce.md", "docs/speed.md", "docs/monai_label.md", *CARDS)
+FILES = ("README.md", "docs/reproduce.md", "docs/speed.md", "docs/monai_label.md", "docs/viewer.md", *CARDS)
 
 
 def fill(text: str) -> str:

@@ -27,6 +27,8 @@ sys.path.insert(0, str(REPOSITORY / "tests" / "viewer"))
 from conftest import BROWSER, FLAGS  # noqa: E402
 from viewer_process import Viewer  # noqa: E402
 
+from monai_r2unet.results import processor_name, versions  # noqa: E402
+
 CORES = 2
 SERIES = "volumes/LCTSC_007_dicom"
 SIZES = {"1280x720": (1280, 720), "3840x2160": (3840, 2160)}
@@ -83,7 +85,8 @@ def main() -> int:
         return 2
     if hasattr(os, "sched_setaffinity"):  # what is started from here inherits it
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-    result: dict[str, Any] = {"cores": _cores(), "image": [512, 512, 131], "first_view_s": [], "slice_ms": {}}
+    facts = {"processor": processor_name(), "versions": versions(), "cores": _cores(), "image": [512, 512, 131]}
+    result: dict[str, Any] = {**facts, "first_view_s": [], "slice_ms": {}}
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=BROWSER, headless=True, args=FLAGS.split())
         result["browser"] = f"Chromium {chromium.version}"

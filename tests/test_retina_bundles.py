@@ -256,7 +256,7 @@ def test_the_threshold_decides(data: Path, weights: Path, tmp_path: Path) -> Non
 
 def test_patch_by_patch(data: Path, weights: Path, tmp_path: Path) -> None:
     """As MONAI's own sliding window on the standardised photograph; with one window over all as in one pass."""
-    options = {"dataset_dir": data, "ckpt_path": weights}
+    options = {"dataset_dir": data, "ckpt_path": weights, "threshold": 0.5, "mirror": False}
     masks = {}
     for size in (None, 32, 128):
         workflow("inference", INFERENCE, output_dir=tmp_path / str(size), window_size=size, **options).run()
