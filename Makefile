@@ -1,4 +1,5 @@
 # The project's two commands: `make train` and `make test`. Each makes what it needs and nothing more.
+# `make test-distributed` trains in several processes, some of which are killed, and on two hosts that lose each other.
 # `make test-weights` measures the weights for photographs on whole test sets, which takes minutes and MONAI_R2UNET_DATA.
 # `make test-slicer` tests the 3D Slicer extension, for which it installs Slicer's core (1 GB) into an environment apart.
 # `make test-viewer` tests the web viewer in headless Chromium, and `make screenshots` makes its pictures for the docs.
@@ -15,13 +16,16 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 BUNDLES ?= lung
 PORT ?= 8000
 
-.PHONY: train test test-weights test-slicer test-viewer screenshots label-server test-label lint clean
+.PHONY: train test test-distributed test-weights test-slicer test-viewer screenshots label-server test-label lint clean
 
 train: $(VENV)/.train
 	$(BIN)/python -m monai.bundle run training --config_file bundles/lung/train.json
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(addprefix --ignore=tests/,slicer_extension viewer label_server weights)
+	$(BIN)/python -m pytest $(addprefix --ignore=tests/,distributed slicer_extension viewer label_server weights)
+
+test-distributed: $(VENV)/.test
+	$(BIN)/python -m pytest tests/distributed
 
 test-weights: $(VENV)/.test
 	$(BIN)/python -m pytest tests/weights

@@ -184,6 +184,7 @@ def _workflow(
         "recurrences": study.recurrences,
         **({} if observer else {"network_name": run.network}),
         **{key: value for key, value in schedule_of(study).items() if key == "slice_size"},
+        "mirror": False,  # in one pass, as the validation that the threshold comes from
         **overrides,
     }
     logger = logging.getLogger("monai.bundle.workflows")
