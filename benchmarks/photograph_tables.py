@@ -61,26 +61,30 @@ def overview() -> str:
 def retina(name: str, result: Mapping[str, Any]) -> list[str]:
     """Inside the field of view as the literature does, and otherwise."""
     one_pass, patches = result["one_pass"], result["patch_by_patch"]
-    paper = TABLE_I[name]["R2UNet"]
     return [
         row("inside the field of view, pooled", one_pass["inside_fov"]["pooled"]),
         row("the same, mean of photographs", one_pass["inside_fov"]["per_image"]["mean"]),
         row("whole photograph, pooled", one_pass["whole_image"]["pooled"]),
         row("inside, patch by patch, pooled", patches["inside_fov"]["pooled"]),
-        row("paper, R2U-Net", {ours: paper[theirs] for ours, theirs in PAPER_RETINA.items()}),
+        paper_row(name),
     ]
 
 
 def left_out(name: str, result: Mapping[str, Any]) -> list[str]:
     """Means over photographs that were left out one by one, inside the field of view and otherwise."""
     one_pass, patches = result["one_pass"], result["patch_by_patch"]
-    paper = TABLE_I[name]["R2UNet"]
     return [
         row("inside the field of view, mean of photographs", one_pass["inside_fov"]),
         row("whole photograph, mean of photographs", one_pass["whole_image"]),
         row("inside, patch by patch, mean of photographs", patches["inside_fov"]),
-        row("paper, R2U-Net", {ours: paper[theirs] for ours, theirs in PAPER_RETINA.items()}),
+        paper_row(name),
     ]
+
+
+def paper_row(name: str) -> str:
+    """The paper's retinas."""
+    paper = TABLE_I[name]["R2UNet"]
+    return row("paper, R2U-Net", {ours: paper[theirs] for ours, theirs in PAPER_RETINA.items()})
 
 
 def skin(name: str, result: Mapping[str, Any]) -> list[str]:

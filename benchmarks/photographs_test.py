@@ -50,7 +50,7 @@ def main() -> None:
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
             prepared = Path(folder) / "data"
-            run("-m", "monai_r2unet", "prepare", name, str(data / SOURCES[name]), str(prepared))
+            prepare(name, data / SOURCES[name], prepared)
             result = {
                 "command": f"python benchmarks/photographs_test.py {name}",
                 "weights_sha256": find_bundle(name).weights_sha256,
@@ -61,6 +61,11 @@ def main() -> None:
         RESULTS.mkdir(exist_ok=True)
         write_json(result, RESULTS / f"{name}_test.json")
         print(f"written: {RESULTS / f'{name}_test.json'}")
+
+
+def prepare(name: str, source: Path, dest: Path, *options: str) -> None:
+    """Make a data set as it is downloaded into a data folder of the bundle ``name``."""
+    run("-m", "monai_r2unet", "prepare", name, str(source), str(dest), *options)
 
 
 def measured(name: str, prepared: Path, work: Path) -> dict[str, Any]:

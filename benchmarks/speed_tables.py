@@ -222,8 +222,8 @@ def viewer() -> str:
     found = json.loads(path.read_text())
     size = "x".join(map(str, found["image"]))
     starts = found["first_view_s"]
-    rows = [[f"from the command to the axial slice of a {size} DICOM series", f"{median(starts):.1f} s"]]
-    rows[0].append(f"{max(starts):.1f} s")
+    first = f"from the command to the axial slice of a {size} DICOM series"
+    rows = [[first, f"{median(starts):.1f} s", f"{max(starts):.1f} s"]]
     for what, samples in found["slice_ms"].items():
         kind, screen = what.split(", ")
         rows.append(

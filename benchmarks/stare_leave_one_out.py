@@ -26,7 +26,7 @@ from typing import Any
 import measure
 import numpy as np
 import SimpleITK as sitk
-from photographs_test import PATCH, RESULTS, run, seconds
+from photographs_test import PATCH, RESULTS, evaluation, prepare, run, seconds
 
 from monai_r2unet.checkpoints import sha256
 from monai_r2unet.datasets import load_datalist
@@ -34,7 +34,7 @@ from monai_r2unet.results import write_json
 from monai_r2unet.segmenter import Segmenter
 
 START = "bundles/drive/models/model.pt"
-SCHEDULE = ("--init_weights", START, "--epochs", "8", "--lr", "0.001", "--patience", "99")
+SCHEDULE = ("--init_weights", START, "--epochs", "8", "--lr", "0.001")
 PARTS = ("inside_fov", "whole_image")
 
 
@@ -45,14 +45,7 @@ def main() -> None:
     work = parser.parse_args().work.resolve()
     prepared = work / "data"
     if not prepared.exists():
-        run(
-            "-m",
-            "monai_r2unet",
-            "prepare",
-            "stare",
-            str(Path(os.environ["MONAI_R2UNET_DATA"]) / "stare"),
-            str(prepared),
-        )
+        prepare("stare", Path(os.environ["MONAI_R2UNET_DATA"]) / "stare", prepared)
     names = sorted(folder.name for folder in (prepared / "leave_out").iterdir())
     for name in names:
         if not (work / name / "results.json").exists():
@@ -88,7 +81,8 @@ def main() -> None:
 
 def measured(data: Path, out: Path) -> dict[str, Any]:
     """What a network says of the photograph that it was trained without."""
-    threshold = evaluation(data, out, "validation", "--split", "validation")["best_threshold"]
+    weights = ("--ckpt_path", str(out / "model.pt"))
+    threshold = evaluation("stare", data, out / "validation", *weights, "--split", "validation")["best_threshold"]
     (entry,) = load_datalist(str(data), "test")
     map_of = RESULTS / "stare_leave_one_out" / f"{data.name}.png"
     map_of.parent.mkdir(parents=True, exist_ok=True)
@@ -98,10 +92,11 @@ def measured(data: Path, out: Path) -> dict[str, Any]:
     sitk.WriteImage(
         sitk.GetImageFromArray(np.round(sitk.GetArrayFromImage(probabilities) * 255).astype(np.uint8)), str(map_of)
     )
-    chosen = ("--threshold", str(threshold))
+    chosen = (*weights, "--threshold", str(threshold))
+    patches = (*chosen, "--window_size", str(PATCH))
     ways = {
-        "one_pass": evaluation(data, out, "one_pass", *chosen),
-        "patch_by_patch": evaluation(data, out, "patch_by_patch", *chosen, "--window_size", str(PATCH)),
+        "one_pass": evaluation("stare", data, out / "one_pass", *chosen),
+        "patch_by_patch": evaluation("stare", data, out / "patch_by_patch", *patches),
     }
     return {
         "photograph": data.name,
@@ -115,15 +110,6 @@ def training_command(data: str, out: str) -> tuple[str, ...]:
     """Arguments of Python."""
     config = ("--config_file", "bundles/stare/train.json")
     return ("-m", "monai.bundle", "run", "training", *config, "--dataset_dir", data, *SCHEDULE, "--output_dir", out)
-
-
-def evaluation(data: Path, out: Path, name: str, *options: str) -> dict[str, Any]:
-    """The `evaluation.json` of the network in ``out``, also kept there."""
-    files = "['bundles/stare/train.json','bundles/stare/configs/evaluate.json']"
-    common = ("--config_file", files, "--dataset_dir", str(data), "--output_dir", str(out / name), "--device", "cpu")
-    run("-m", "monai.bundle", "run", "evaluating", *common, "--ckpt_path", str(out / "model.pt"), *options)
-    result: dict[str, Any] = json.loads((out / name / "evaluation.json").read_text())
-    return result
 
 
 def mean(folds: list[dict[str, Any]], way: str, part: str) -> dict[str, float]:

@@ -14,7 +14,6 @@ For every bundle with weights, on test images that it was not trained on, one by
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ from typing import Any
 import measure
 import numpy as np
 import SimpleITK as sitk
+from photographs_test import SOURCES, prepare
 from scipy.stats import rankdata
 
 sys.path.insert(0, str(measure.REPOSITORY))  # label_server is no part of the installed package
@@ -43,8 +43,6 @@ EVERY = 4  # slice of a CT
 AT_MOST = 100  # photographs
 
 Pair = tuple[str, sitk.Image, sitk.Image]
-# Name of the bundle -> folder of its data set.
-PHOTOGRAPHS = {"drive": "drive", "chase_db1": "chase_db1", "skin": "isic2017"}
 
 
 def paper_slices(data: Path) -> Iterator[Pair]:
@@ -70,13 +68,12 @@ def chest_slices(data: Path) -> Iterator[Pair]:
 def photographs(name: str, data: Path) -> Iterator[Pair]:
     """Test photographs of a bundle, the first hundred at most."""
     with tempfile.TemporaryDirectory() as folder:
-        yield from prepared(name, data / PHOTOGRAPHS[name], Path(folder) / "data")
+        yield from prepared(name, data / SOURCES[name], Path(folder) / "data")
 
 
 def prepared(bundle: str, source: Path, dest: Path, *options: str) -> Iterator[Pair]:
     """The test images of a data set as downloaded."""
-    words = [sys.executable, "-m", "monai_r2unet", "prepare", bundle, str(source), str(dest), *options]
-    subprocess.run(words, check=True, cwd=measure.REPOSITORY, stdout=subprocess.DEVNULL)
+    prepare(bundle, source, dest, *options)
     for entry in load_datalist(str(dest), "test")[:AT_MOST]:
         yield Path(entry["image"]).name.partition(".")[0], read_image(entry["image"]), read_image(entry["label"])
 
@@ -127,7 +124,7 @@ def main() -> None:
     """Measure and write the result file."""
     data = Path(os.environ["MONAI_R2UNET_DATA"])
     sets = {"paper_slices": ("lung", paper_slices(data)), "chest_slices": ("lung", chest_slices(data))}
-    sets |= {name: (name, photographs(name, data)) for name in PHOTOGRAPHS}
+    sets |= {name: (name, photographs(name, data)) for name in SOURCES}
     present = {key: one for key, one in sets.items() if find_bundle(one[0]).weights_state() == "present"}
     result = {
         "command": "python benchmarks/uncertainty.py",

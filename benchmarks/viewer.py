@@ -21,13 +21,13 @@ from typing import Any
 
 from playwright.sync_api import sync_playwright
 
+from monai_r2unet.results import processor_name, versions
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "tests" / "viewer"))
 
 from conftest import BROWSER, FLAGS  # noqa: E402
 from viewer_process import Viewer  # noqa: E402
-
-from monai_r2unet.results import processor_name, versions  # noqa: E402
 
 CORES = 2
 SERIES = "volumes/LCTSC_007_dicom"

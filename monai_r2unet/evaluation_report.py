@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterable, Mapping
-from functools import reduce
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from monai_r2unet.errors import InputError
-from monai_r2unet.metrics import Case, evaluate_case, summarize
+from monai_r2unet.metrics import Case, evaluate_case, pooled_roc, summarize
 from monai_r2unet.results import format_summary, versions, write_json
 
 __all__ = ["EvaluationReport"]
@@ -94,26 +92,19 @@ class EvaluationReport:
                 f"{len(self.cases_inside)} of {len(self.cases)} images have a field of view in the data list; "
                 "add the missing ones or take them all out"
             )
-        summary = summarize(self.cases)
+        summary = whole = summarize(self.cases)
         if self.cases_inside:
-            summary = {"inside_fov": summarize(self.cases_inside), "whole_image": summary}
+            summary = {"inside_fov": summarize(self.cases_inside), "whole_image": whole}
             text = "\n\n".join(f"{name}: {format_summary(part)}" for name, part in summary.items())
         else:
             text = format_summary(summary)
         # For whoever runs the evaluator as an engine, such as a federation's client.
-        pooled = summarize(self.cases)["pooled"]
-        evaluator.state.metrics.update({name: value for name, value in pooled.items() if value is not None})
+        evaluator.state.metrics.update({name: value for name, value in whole["pooled"].items() if value is not None})
         self.output_dir.mkdir(parents=True, exist_ok=True)
         facts = {**self.describe, "threshold": self.threshold, "versions": versions()}
-        if self.find_threshold:
-            facts["best_threshold"] = best_threshold(self.cases_inside or self.cases)
+        roc = pooled_roc(self.cases_inside or self.cases) if self.find_threshold else None
+        if roc is not None:
+            facts["best_threshold"] = roc.best_threshold
             text += f"\n\nBest threshold for these cases: {facts['best_threshold']:.4f}"
         write_json({**facts, **summary}, self.output_dir / "evaluation.json")
         print(f"{text}\nResult: {self.output_dir / 'evaluation.json'}")
-
-
-def best_threshold(cases: Iterable[Case]) -> float:
-    """The threshold at which the pooled Dice of ``cases`` is highest; NaN where one of the classes is missing."""
-    rocs: list[Any] = [case.roc for case in cases]
-    found: float = reduce(operator.add, rocs).best_threshold
-    return found

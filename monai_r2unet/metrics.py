@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -31,6 +31,7 @@ __all__ = [
     "confusion",
     "evaluate_case",
     "measures_of",
+    "pooled_roc",
     "roc_auc",
     "summarize",
 ]
@@ -190,9 +191,8 @@ def summarize(cases: Iterable[Case]) -> dict[str, Any]:
     cases = list(cases)
     if not cases:
         raise InputError("There is nothing to summarize: got no cases, expected at least one image with its reference.")
-    rocs: list[Any] = [case.roc for case in cases if case.roc is not None]  # all histograms or all exact
     counts = sum((case.counts for case in cases), ConfusionCounts())
-    roc = reduce(operator.add, rocs) if len(rocs) == len(cases) else None
+    roc = pooled_roc(cases)
     pooled = measures_of(counts, roc) | {"auc_error_bound": math.nan if roc is None else roc.auc_error_bound}
 
     by_case = [case.measures for case in cases]
@@ -208,6 +208,12 @@ def summarize(cases: Iterable[Case]) -> dict[str, Any]:
             {"name": case.name, **vars(case.counts), **_for_json(row)} for case, row in zip(cases, by_case, strict=True)
         ],
     }
+
+
+def pooled_roc(cases: Sequence[Case]) -> RocHistogram | RocScores | None:
+    """That of the pixels of all cases; ``None`` unless every case had probabilities."""
+    rocs: list[Any] = [case.roc for case in cases if case.roc is not None]  # all histograms or all exact
+    return reduce(operator.add, rocs) if len(rocs) == len(cases) else None
 
 
 def measures_of(counts: ConfusionCounts, roc: RocHistogram | RocScores | None) -> dict[str, float]:

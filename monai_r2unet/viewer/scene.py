@@ -93,14 +93,15 @@ class Scene:
 
     # ---- the image ----
 
-    def show_image(self, image: sitk.Image, name: str) -> None:
-        """Show an image instead of what was there."""
+    def show_image(self, image: sitk.Image, name: str) -> tuple[float, float] | None:
+        """Show an image instead of what was there; gives the window of grey values that it is shown with."""
         self.clear()
         self.colour = image.GetNumberOfComponentsPerPixel() > 1
         self.volume = add_volume(self.app.scene, image, name)
         self.single = _views_of_one_slice(image)
-        if not self.colour:
-            self.set_window(*automatic_window(image))
+        window = None if self.colour else automatic_window(image)
+        if window is not None:
+            self.set_window(*window)
         for view in self.views.values():
             view.set_render_blocked(True)
         for name in SLICES:
@@ -113,6 +114,7 @@ class Scene:
             self._tell_slices(name)
         for view in self.views.values():
             view.set_render_blocked(False)
+        return window
 
     def clear(self) -> None:
         """Remove the image and all that lies over it."""

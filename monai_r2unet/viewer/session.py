@@ -96,7 +96,7 @@ class Session:
             try:
                 image, notes = await (reading or asyncio.to_thread(read_image_with_notes, path))
                 self.source, self.image, self.result = path, image, None
-                self.scene.show_image(image, name)
+                window = self.scene.show_image(image, name)
             except Exception as error:
                 self.complain(error)
                 return
@@ -109,12 +109,16 @@ class Session:
                 reference=None,
                 message={"kind": "warning", "text": " ".join(notes)} if notes else None,
             )
-            self.automatic_window()
+            if window is not None:
+                self._tell_window(*window)
             self._choose_bundle()
 
     def set_window(self, width: float, centre: float) -> None:
         """Choose the grey values between black and white."""
         self.scene.set_window(float(width), float(centre))
+        self._tell_window(width, centre)
+
+    def _tell_window(self, width: float, centre: float) -> None:
         self.tell(window=float(f"{float(width):.4g}"), level=float(f"{float(centre):.4g}"))
 
     def automatic_window(self) -> None:
