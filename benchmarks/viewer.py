@@ -61,7 +61,7 @@ SLICES = """async (count) => {
       const observer = new MutationObserver(() => { observer.disconnect(); done(); });
       observer.observe(picture, { attributeFilter: ['src'] });
     });
-    const key = index % 40 < 20 ? 'ArrowUp' : 'ArrowDown';
+    const key = 2 * index < count ? 'ArrowUp' : 'ArrowDown';  // there and back
     view.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }));
     await changed;
     while (!(await picture.decode().then(() => true, () => false)));  // the next picture came meanwhile: take that

@@ -30,7 +30,7 @@ __all__ = ["SLICES", "Scene"]
 # Slicer's names of the axial, coronal and sagittal view, and across which axis of RAS they cut.
 SLICES = {"Red": 2, "Green": 1, "Yellow": 0}
 SOLID = "ThreeD"
-PIXELS = 1_000_000  # of a view; more are drawn too slowly on a CPU, and the browser enlarges the picture
+PIXELS = 500_000  # of a view; more are drawn too slowly on a CPU, and the browser enlarges the picture
 FRAMES = 30.0  # a second, at most
 MOVING, STILL = 75, 92  # quality of the JPEG pictures
 MARGIN = 1.15  # around the surface in the 3D view
