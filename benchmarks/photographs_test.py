@@ -86,7 +86,7 @@ def measured(name: str, prepared: Path, work: Path) -> dict[str, Any]:
         result["auc_patch_by_patch_minus_one_pass"] = (
             patches["inside_fov"]["pooled"]["auc"] - one_pass["inside_fov"]["pooled"]["auc"]
         )
-    return {**result, "seconds": seconds(name, prepared)}
+    return {**result, "seconds": seconds(Segmenter(name, "cpu"), prepared)}
 
 
 def evaluation(name: str, prepared: Path, out: Path, *options: str) -> dict[str, Any]:
@@ -115,9 +115,8 @@ def summary(part: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def seconds(name: str, prepared: Path) -> dict[str, Any]:
-    """Of `Segmenter` from file to mask, photograph by photograph, once it is loaded and warm."""
-    segmenter = Segmenter(name, "cpu")
+def seconds(segmenter: Segmenter, prepared: Path) -> dict[str, Any]:
+    """Of a segmenter from file to mask, photograph by photograph, once it is loaded and warm."""
     paths = [entry["image"] for entry in load_datalist(str(prepared), "test")]
     segmenter(paths[0])
     samples = []
