@@ -85,27 +85,32 @@ def main() -> None:
 
 
 def measured(data: Path, out: Path) -> dict[str, Any]:
-    """What a network says of the photograph that it was trained without."""
+    """What a network says of the photograph that it was trained without; kept in ``out``, and not done again."""
+    kept = out / "measured.json"
+    if kept.exists():
+        return dict(json.loads(kept.read_text()))
     weights = ("--ckpt_path", str(out / WEIGHTS))
     threshold = evaluation("stare", data, out / "validation", *weights, "--split", "validation")["best_threshold"]
     (entry,) = load_datalist(str(data), "test")
     _, probabilities = Segmenter("stare", "cpu", weights=out / WEIGHTS)(entry["image"], probabilities=True)
-    kept = RESULTS / "stare_leave_one_out" / f"{data.name}.webp"
-    kept.parent.mkdir(parents=True, exist_ok=True)
+    picture = RESULTS / "stare_leave_one_out" / f"{data.name}.webp"
+    picture.parent.mkdir(parents=True, exist_ok=True)
     grey = np.round(255 * np.sqrt(sitk.GetArrayFromImage(probabilities))).astype(np.uint8)
-    Image.fromarray(grey).save(kept, quality=60, method=6)
+    Image.fromarray(grey).save(picture, quality=60, method=6)
     chosen = (*weights, "--threshold", str(threshold))
     patches = (*chosen, "--window_size", str(PATCH))
     ways = {
         "one_pass": evaluation("stare", data, out / "one_pass", *chosen),
         "patch_by_patch": evaluation("stare", data, out / "patch_by_patch", *patches),
     }
-    return {
+    result = {
         "photograph": data.name,
         "threshold": threshold,
         "best_epoch": json.loads((out / "results.json").read_text())["best_epoch"],
         **{way: {part: found[part]["pooled"] for part in PARTS} for way, found in ways.items()},
     }
+    write_json(result, kept)
+    return result
 
 
 def round_weights(weights: Path, out: Path) -> None:
