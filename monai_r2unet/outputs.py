@@ -30,14 +30,20 @@ def check_mask_output(path: Pathlike, source: Pathlike, *, overwrite: bool) -> N
     name = os.fspath(path).lower()
     if not name.endswith(MASK_ENDINGS):
         raise InputError(f"{path} has an unknown ending, expected one of {', '.join(MASK_ENDINGS)}: rename the output")
+    photograph = os.fspath(source).lower().endswith(PHOTOGRAPHS)
+    if name.endswith(".png") and not photograph:
+        raise InputError(
+            f"{path} is a picture, but {source} is no photograph, and PNG cannot hold the mask of a volume: end "
+            f"the output with one of {', '.join(MASK_FORMATS)}"
+        )
+    if name.endswith(".seg.nrrd") and photograph:
+        raise InputError(
+            f"{path} is a segmentation of a volume, but {source} is a photograph: end the output with .png, or one of "
+            f"{', '.join(MASK_FORMATS)}"
+        )
     if name.endswith(".dcm"):
         check_dicom_seg(path, source, overwrite=overwrite)
     elif name.endswith(".png"):
-        if not os.fspath(source).lower().endswith(PHOTOGRAPHS):
-            raise InputError(
-                f"{path} is a picture, but {source} is no photograph, and PNG cannot hold the mask of a volume: end "
-                f"the output with one of {', '.join(MASK_FORMATS)}"
-            )
         check_place(path, overwrite=overwrite)
     else:
         check_output(path, overwrite=overwrite)

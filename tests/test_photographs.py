@@ -296,6 +296,8 @@ def test_png_is_for_photographs(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"mask\.png cannot hold a volume \(4 x 5 x 6\)"):
         write_png(sitk.Image([4, 5, 6], sitk.sitkUInt8), tmp_path / "mask.png")
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(InputError, match=r"mask\.seg\.nrrd is a segmentation of a volume, but .*\.jpg is a photograph"):
+        check_mask_output(tmp_path / "mask.seg.nrrd", "photograph.jpg", overwrite=False)
 
 
 @pytest.mark.parametrize("missing", [1, 100, 4000])
