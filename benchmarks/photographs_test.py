@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,8 @@ def measured(name: str, prepared: Path, work: Path) -> dict[str, Any]:
         result["auc_patch_by_patch_minus_one_pass"] = (
             patches["inside_fov"]["pooled"]["auc"] - one_pass["inside_fov"]["pooled"]["auc"]
         )
-    return {**result, "seconds": seconds(Segmenter(name, "cpu"), prepared)}
+    photographs = [entry["image"] for entry in load_datalist(str(prepared), "test")]
+    return {**result, "seconds": seconds(Segmenter(name, "cpu"), photographs)}
 
 
 def evaluation(name: str, prepared: Path, out: Path, *options: str) -> dict[str, Any]:
@@ -115,9 +117,8 @@ def summary(part: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def seconds(segmenter: Segmenter, prepared: Path) -> dict[str, Any]:
+def seconds(segmenter: Segmenter, paths: Sequence[str]) -> dict[str, Any]:
     """Of a segmenter from file to mask, photograph by photograph, once it is loaded and warm."""
-    paths = [entry["image"] for entry in load_datalist(str(prepared), "test")]
     segmenter(paths[0])
     samples = []
     for path in paths[:TIMED]:

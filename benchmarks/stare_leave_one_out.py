@@ -57,6 +57,8 @@ def main() -> None:
         round_weights(work / name / "model.pt", work / name / WEIGHTS)
     folds = [measured(prepared / "leave_out" / name, work / name) for name in names]
 
+    photographs = [load_datalist(str(prepared / "leave_out" / name), "test")[0]["image"] for name in names]
+
     training = RESULTS / "stare_training"
     training.mkdir(parents=True, exist_ok=True)
     first = json.loads((work / names[0] / "results.json").read_text())
@@ -77,7 +79,7 @@ def main() -> None:
         **means,
         "auc_patch_by_patch_minus_one_pass": means["patch_by_patch"]["inside_fov"]["auc"]
         - means["one_pass"]["inside_fov"]["auc"],
-        "seconds": seconds(Segmenter("stare", "cpu", weights=work / names[0] / WEIGHTS), prepared),
+        "seconds": seconds(Segmenter("stare", "cpu", weights=work / names[0] / WEIGHTS), photographs),
         "folds": folds,
     }
     write_json(result, RESULTS / "stare_test.json")
