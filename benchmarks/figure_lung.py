@@ -20,7 +20,7 @@ from monai_r2unet.segmenter import Segmenter
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-FIGURE = Path(__file__).parents[1] / "docs" / "figures" / "lung.png"
+FIGURE = Path(__file__).parents[1] / "docs" / "figures" / "lung.webp"
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
             axis.set_axis_off()
     agreement_legend(figure)
     FIGURE.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(FIGURE, dpi=100)
+    figure.savefig(FIGURE, dpi=100, pil_kwargs={"quality": 90, "method": 6})
 
 
 if __name__ == "__main__":

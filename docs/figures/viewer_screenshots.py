@@ -84,8 +84,8 @@ def shoot(page: Any, state: str, options: argparse.Namespace, settle: int = 3000
         page.emulate_media(color_scheme=scheme)
         page.wait_for_timeout(settle)
         shot = Image.open(io.BytesIO(page.screenshot()))
-        path = options.out / f"viewer_{state}{ending}.png"
-        shot.convert("RGB").save(path, optimize=True)
+        path = options.out / f"viewer_{state}{ending}.webp"
+        shot.convert("RGB").save(path, quality=90, method=6)
         print(f"{path}\t{path.stat().st_size / 1000:.0f} kB")
     page.set_viewport_size(SMALL)
     page.emulate_media(color_scheme="dark")
