@@ -40,6 +40,7 @@ def workspace(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     sample = repository / "bundles" / "lung" / "sample"
     volume = read_image(sample / "images" / "LCTSC_008.nii.gz")
     write_dicom(volume, work / "chest_dicom")
+    shutil.copy(repository / "bundles" / "skin" / "sample" / "images" / "ISIC_0000014.jpg", work / "lesion.jpg")
     scans = work / "my_scans"
     for folder, ending in (("images", "ct"), ("labels", "lung")):
         scans.mkdir(exist_ok=True)
