@@ -74,7 +74,7 @@ def left_out(name: str, result: Mapping[str, Any]) -> list[str]:
 
 
 def paper_row(name: str) -> str:
-    """The paper's retinas."""
+    """What the paper gives for its R2U-Net on the same data set of retinas."""
     paper = TABLE_I[name]["R2UNet"]
     return row("paper, R2U-Net", {ours: paper[theirs] for ours, theirs in PAPER_RETINA.items()})
 

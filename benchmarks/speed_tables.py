@@ -214,32 +214,6 @@ def gpu() -> str:
     )
 
 
-def viewer() -> str:
-    """How long the web viewer takes to show something."""
-    path = RESULTS / "viewer.json"
-    if not path.is_file():
-        raise NotMeasured("Not measured yet: `python benchmarks/viewer.py`.")
-    found = json.loads(path.read_text())
-    size = "x".join(map(str, found["image"]))
-    starts = found["first_view_s"]
-    first = f"from the command to the axial slice of a {size} DICOM series"
-    rows = [[first, f"{median(starts):.1f} s", f"{max(starts):.1f} s"]]
-    for what, samples in found["slice_ms"].items():
-        kind, screen = what.split(", ")
-        rows.append(
-            [
-                f"from a key to the next slice, {screen}, {'with' if kind == 'mask' else 'without'} a mask",
-                f"{median(samples):.0f} ms",
-                f"{max(samples):.0f} ms",
-            ]
-        )
-    note = (
-        f"{found['processor']}, {found['cores']} cores for viewer, worker and headless {found['browser']}, without a "
-        f"graphics card; {len(starts)} starts, {len(samples)} slices. Measured by `python benchmarks/viewer.py`."
-    )
-    return f"{table(['measured', 'median', 'slowest'], rows)}\n\n{note}"
-
-
 def summary() -> str:
     """What the README tells."""
     rows = []
@@ -277,5 +251,4 @@ TABLES = {
     "speed_end_to_end": end_to_end,
     "speed_memory": memory,
     "speed_gpu": gpu,
-    "viewer": viewer,
 }

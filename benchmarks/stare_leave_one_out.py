@@ -38,7 +38,7 @@ from monai_r2unet.segmenter import Segmenter
 
 START = "bundles/drive/models/model.pt"
 SCHEDULE = ("--init_weights", START, "--epochs", "8", "--lr", "0.001")
-WEIGHTS = "model_half.pt"
+WEIGHTS, MAP = "model_half.pt", "probabilities.webp"  # of each fold, in its folder of WORK
 PARTS = ("inside_fov", "whole_image")
 
 
@@ -54,11 +54,12 @@ def main() -> None:
     for name in names:
         if not (work / name / "results.json").exists():
             run(*training_command(str(prepared / "leave_out" / name), str(work / name)), "--resume", "auto")
-        round_weights(work / name / "model.pt", work / name / WEIGHTS)
     folds = [measured(prepared / "leave_out" / name, work / name) for name in names]
 
-    photographs = [load_datalist(str(prepared / "leave_out" / name), "test")[0]["image"] for name in names]
-
+    maps = RESULTS / "stare_leave_one_out"
+    maps.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        shutil.copyfile(work / name / MAP, maps / f"{name}.webp")
     training = RESULTS / "stare_training"
     training.mkdir(parents=True, exist_ok=True)
     first = json.loads((work / names[0] / "results.json").read_text())
@@ -67,6 +68,7 @@ def main() -> None:
     shutil.copyfile(work / names[0] / "history.csv", training / "history.csv")
     means = {way: {part: mean(folds, way, part) for part in PARTS} for way in ("one_pass", "patch_by_patch")}
     config = json.loads((measure.REPOSITORY / "bundles/stare/configs/evaluate.json").read_text())
+    photographs = [load_datalist(str(prepared / "leave_out" / name), "test")[0]["image"] for name in names]
     result = {
         "command": "python benchmarks/stare_leave_one_out.py WORK",
         "schedule": list(SCHEDULE),
@@ -91,14 +93,13 @@ def measured(data: Path, out: Path) -> dict[str, Any]:
     kept = out / "measured.json"
     if kept.exists():
         return dict(json.loads(kept.read_text()))
+    round_weights(out / "model.pt", out / WEIGHTS)
     weights = ("--ckpt_path", str(out / WEIGHTS))
     threshold = evaluation("stare", data, out / "validation", *weights, "--split", "validation")["best_threshold"]
     (entry,) = load_datalist(str(data), "test")
     _, probabilities = Segmenter("stare", "cpu", weights=out / WEIGHTS)(entry["image"], probabilities=True)
-    picture = RESULTS / "stare_leave_one_out" / f"{data.name}.webp"
-    picture.parent.mkdir(parents=True, exist_ok=True)
     grey = np.round(255 * np.sqrt(sitk.GetArrayFromImage(probabilities))).astype(np.uint8)
-    Image.fromarray(grey).save(picture, quality=60, method=6)
+    Image.fromarray(grey).save(out / MAP, quality=60, method=6)
     chosen = (*weights, "--threshold", str(threshold))
     patches = (*chosen, "--window_size", str(PATCH))
     ways = {

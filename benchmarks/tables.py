@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import photograph_tables
@@ -80,6 +81,29 @@ def uncertainty() -> str:
     return f"{speed_tables.table(['images', 'number', 'Spearman (95 % interval)', *errors], rows)}\n\n{note}"
 
 
+def viewer() -> str:
+    """How long the web viewer takes to show something."""
+    found: dict[str, Any] = json.loads((RESULTS / "viewer.json").read_text())
+    size = "x".join(map(str, found["image"]))
+    starts = found["first_view_s"]
+    first = f"from the command to the axial slice of a {size} DICOM series"
+    rows = [[first, f"{median(starts):.1f} s", f"{max(starts):.1f} s"]]
+    for what, samples in found["slice_ms"].items():
+        kind, screen = what.split(", ")
+        rows.append(
+            [
+                f"from a key to the next slice, {screen}, {'with' if kind == 'mask' else 'without'} a mask",
+                f"{median(samples):.0f} ms",
+                f"{max(samples):.0f} ms",
+            ]
+        )
+    note = (
+        f"{found['processor']}, {found['cores']} cores for viewer, worker and headless {found['browser']}, without a "
+        f"graphics card; {len(starts)} starts, {len(samples)} slices. Measured by `python benchmarks/viewer.py`."
+    )
+    return f"{speed_tables.table(['measured', 'median', 'slowest'], rows)}\n\n{note}"
+
+
 def papers(number: int) -> Callable[[], str]:
     """What makes one of the paper's tables, with the results in `reproduce` beside its own."""
     return lambda: list(reproduced.TABLES.values())[number - 1](read_results(RESULTS / "reproduce"))
@@ -91,6 +115,7 @@ TABLES = {
     **{f"table_{number}": papers(number) for number in (1, 2, 3)},
     **speed_tables.TABLES,
     "uncertainty": uncertainty,
+    "viewer": viewer,
 }
 CARDS = tuple(f"bundles/{name}/docs/README.md" for name in photograph_tables.BUNDLES)
 FILES = ("README.md", "docs/reproduce.md", "docs/speed.md", "docs/monai_label.md", "docs/viewer.md", *CARDS)

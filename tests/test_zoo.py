@@ -97,6 +97,7 @@ def test_the_weights_are_those_the_metadata_name(name: str) -> None:
     assert bundle.weights_licence
     assert bundle.weights == bundle.root / bundle.metadata["weights"]["file"]
     assert bundle.weights_sha256 == sha256(bundle.weights)
+    assert "none come with the bundle" not in card
     assert re.search("^## Results$", card, re.MULTILINE)
 
 
