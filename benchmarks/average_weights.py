@@ -1,14 +1,16 @@
-"""Average the parameters and running statistics of two trainings of a bundle's R2U-Net.
+"""Average the parameters and running statistics of trainings of a bundle's R2U-Net, and round what ships.
 
     python benchmarks/average_weights.py second/model.pt third/model.pt models/model.pt
+    python benchmarks/average_weights.py --half third/model.pt models/model.pt
 
 A network that was trained on broad data and then on narrow data keeps more of the former when the two are averaged
-(Wortsman et al. 2022, arXiv:2203.05482).
+(Wortsman et al. 2022, arXiv:2203.05482). One file alone is its own average.
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import torch
 
@@ -16,18 +18,30 @@ from monai_r2unet import R2UNet
 
 
 def main() -> None:
-    """Read two state dicts and write their mean."""
+    """Read state dicts and write their mean."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("first")
-    parser.add_argument("second")
-    parser.add_argument("output")
+    parser.add_argument("weights", nargs="+")
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--half", action="store_true", help="write half precision, at half the size")
     options = parser.parse_args()
-    one, other = (torch.load(path, map_location="cpu", weights_only=True) for path in (options.first, options.second))
-    mean = {key: (one[key] + other[key]) / 2 if one[key].is_floating_point() else other[key] for key in other}
+    trained = [torch.load(path, map_location="cpu", weights_only=True) for path in options.weights]
+    mean = {
+        key: sum(each[key] for each in trained) / len(trained) if value.is_floating_point() else value
+        for key, value in trained[-1].items()
+    }
     in_channels = next(value.shape[1] for value in mean.values() if value.ndim == 4)
     network = R2UNet(in_channels=in_channels)  # the shared kernels are one tensor again
     network.load_state_dict(mean)
     torch.save(network.state_dict(), options.output)
+    if options.half:
+        round_weights(options.output, options.output)
+
+
+def round_weights(weights: Path, out: Path) -> None:
+    """Write them in half precision, at half the size; names that share a tensor go on sharing one."""
+    tensors = torch.load(weights, weights_only=True)
+    halves = {value.data_ptr(): value.half() for value in tensors.values() if value.is_floating_point()}
+    torch.save({name: halves.get(value.data_ptr(), value) for name, value in tensors.items()}, out)
 
 
 if __name__ == "__main__":

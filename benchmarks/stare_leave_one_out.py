@@ -27,7 +27,7 @@ from typing import Any
 import measure
 import numpy as np
 import SimpleITK as sitk
-import torch
+from average_weights import round_weights
 from photographs_test import PATCH, RESULTS, evaluation, prepare, run, seconds
 from PIL import Image
 
@@ -114,13 +114,6 @@ def measured(data: Path, out: Path) -> dict[str, Any]:
     }
     write_json(result, kept)
     return result
-
-
-def round_weights(weights: Path, out: Path) -> None:
-    """Write them in half precision, at half the size; names that share a tensor go on sharing one."""
-    tensors = torch.load(weights, weights_only=True)
-    halves = {value.data_ptr(): value.half() for value in tensors.values() if value.is_floating_point()}
-    torch.save({name: halves.get(value.data_ptr(), value) for name, value in tensors.items()}, out)
 
 
 def training_command(data: str, out: str) -> tuple[str, ...]:
