@@ -126,3 +126,28 @@ def test_stacking_repeats_the_slices_on_the_same_grid(module, tmp_path: Path) ->
     assert stacked.GetSpacing() == volume.GetSpacing()
     assert stacked.GetOrigin() == volume.GetOrigin()
     assert [stacked[0, 0, k] for k in range(5)] == [0, 7, 0, 7, 0]
+
+
+def test_weights_are_averaged_and_rounded(module, tmp_path: Path, monkeypatch) -> None:
+    """Each of three counts as much as the others; rounding keeps shared kernels shared, and the file loads."""
+    trained = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        trained.append(R2UNet(in_channels=1).state_dict())
+        torch.save(trained[-1], tmp_path / f"{seed}.pt")
+    out = tmp_path / "mean.pt"
+    monkeypatch.setattr(sys, "argv", ["average_weights.py", *(str(tmp_path / f"{i}.pt") for i in range(3)), str(out)])
+    module("average_weights").main()
+    mean = torch.load(out, weights_only=True)
+    for name, value in mean.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, torch.stack([each[name] for each in trained]).mean(0))
+
+    half = tmp_path / "half.pt"
+    monkeypatch.setattr(sys, "argv", ["average_weights.py", "--half", str(out), str(half)])
+    module("average_weights").main()
+    assert half.stat().st_size < 0.52 * out.stat().st_size
+    network = R2UNet(in_channels=1)
+    network.load_state_dict(torch.load(half, weights_only=True))
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(value, mean[name], rtol=1e-3, atol=1e-6)
