@@ -2,12 +2,13 @@
 
     python benchmarks/lung_validation.py lung_data second/model.pt third/model.pt model.pt
 
-Writes `benchmarks/results/lung_validation.json`: for each file the Dice pooled over the validation volumes of LCTSC and
+Adds to `benchmarks/results/lung_validation.json`: for each file the Dice pooled over the validation volumes of LCTSC and
 over the single slices of the paper's lung set, on their own grids.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -24,9 +25,9 @@ RESULT = Path(__file__).parent / "results" / "lung_validation.json"
 
 
 def main() -> None:
-    """Measure each weights file and write the result file."""
+    """Measure each weights file and add it to the result file."""
     folder, *candidates = sys.argv[1:]
-    measured = []
+    known = {found["sha256"]: found for found in json.loads(RESULT.read_text())["candidates"]}
     for weights in candidates:
         segment = Segmenter("lung", device="cpu", weights=weights)
         counts = {"volumes": ConfusionCounts(), "slices": ConfusionCounts()}
@@ -35,9 +36,11 @@ def main() -> None:
             kind = "slices" if image.GetDepth() == 1 else "volumes"
             counts[kind] += confusion(sitk.GetArrayFromImage(segment(image)), sitk.GetArrayFromImage(label))
         name = "/".join(Path(weights).parts[-2:])
-        measured.append({"weights": name, "sha256": sha256(weights), **{k: c.dice for k, c in counts.items()}})
-        print(measured[-1])
-    write_json({"measure": "Dice, pooled", "candidates": measured, "versions": versions()}, RESULT)
+        dice = {kind: counted.dice for kind, counted in counts.items()}
+        found = {"weights": name, "sha256": sha256(weights), **dice, "versions": versions()}
+        known[found["sha256"]] = found
+        print(name, dice)
+    write_json({"measure": "Dice, pooled", "candidates": list(known.values())}, RESULT)
 
 
 if __name__ == "__main__":
