@@ -2,8 +2,8 @@
 
     python benchmarks/lung_validation.py lung_data second/model.pt third/model.pt model.pt
 
-Adds to `benchmarks/results/lung_validation.json`: for each file the Dice pooled over the validation volumes of LCTSC and
-over the single slices of the paper's lung set, on their own grids.
+Adds to `benchmarks/results/lung_validation.json`: for each file the Dice pooled over the validation volumes of LCTSC
+and over the single slices of the paper's lung set, on their own grids.
 """
 
 from __future__ import annotations
