@@ -1,4 +1,4 @@
-"""Average the parameters and running statistics of trainings of a bundle's R2U-Net, and round what ships.
+"""Average the parameters and running statistics of trainings of a bundle's R2U-Net; round them, if asked.
 
     python benchmarks/average_weights.py second/model.pt third/model.pt models/model.pt
     python benchmarks/average_weights.py --half third/model.pt models/model.pt
@@ -10,7 +10,7 @@ A network that was trained on broad data and then on narrow data keeps more of t
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+from collections.abc import Mapping
 
 import torch
 
@@ -21,7 +21,7 @@ def main() -> None:
     """Read state dicts and write their mean."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", nargs="+")
-    parser.add_argument("output", type=Path)
+    parser.add_argument("output")
     parser.add_argument("--half", action="store_true", help="write half precision, at half the size")
     options = parser.parse_args()
     trained = [torch.load(path, map_location="cpu", weights_only=True) for path in options.weights]
@@ -32,16 +32,14 @@ def main() -> None:
     in_channels = next(value.shape[1] for value in mean.values() if value.ndim == 4)
     network = R2UNet(in_channels=in_channels)  # the shared kernels are one tensor again
     network.load_state_dict(mean)
-    torch.save(network.state_dict(), options.output)
-    if options.half:
-        round_weights(options.output, options.output)
+    tensors = network.state_dict()
+    torch.save(rounded(tensors) if options.half else tensors, options.output)
 
 
-def round_weights(weights: Path, out: Path) -> None:
-    """Write them in half precision, at half the size; names that share a tensor go on sharing one."""
-    tensors = torch.load(weights, weights_only=True)
+def rounded(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A state dict in half precision, at half the size; names that share a tensor go on sharing one."""
     halves = {value.data_ptr(): value.half() for value in tensors.values() if value.is_floating_point()}
-    torch.save({name: halves.get(value.data_ptr(), value) for name, value in tensors.items()}, out)
+    return {name: halves.get(value.data_ptr(), value) for name, value in tensors.items()}
 
 
 if __name__ == "__main__":

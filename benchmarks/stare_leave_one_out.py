@@ -27,7 +27,8 @@ from typing import Any
 import measure
 import numpy as np
 import SimpleITK as sitk
-from average_weights import round_weights
+import torch
+from average_weights import rounded
 from photographs_test import PATCH, RESULTS, evaluation, prepare, run, seconds
 from PIL import Image
 
@@ -93,7 +94,7 @@ def measured(data: Path, out: Path) -> dict[str, Any]:
     kept = out / "measured.json"
     if kept.exists():
         return dict(json.loads(kept.read_text()))
-    round_weights(out / "model.pt", out / WEIGHTS)
+    torch.save(rounded(torch.load(out / "model.pt", weights_only=True)), out / WEIGHTS)
     weights = ("--ckpt_path", str(out / WEIGHTS))
     threshold = evaluation("stare", data, out / "validation", *weights, "--split", "validation")["best_threshold"]
     (entry,) = load_datalist(str(data), "test")
