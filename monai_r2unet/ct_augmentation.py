@@ -15,6 +15,7 @@ from torch.nn import functional
 
 __all__ = [
     "RandConsolidationd",
+    "RandDiaphragmd",
     "RandFieldOfViewd",
     "RandGasd",
     "RandHeadd",
@@ -100,6 +101,40 @@ class RandConsolidationd(RandSliceTransform):
         texture = grey + self.R.uniform(0.0, 0.03) * self.noise(image.shape)
         texture = texture + self.R.uniform(0.0, 0.15 if diffuse else 0.05) * self.smooth_field(image.shape, 32)
         return image * (1 - opacity) + texture.clamp(0, 0.8) * opacity, label
+
+
+class RandDiaphragmd(RandSliceTransform):
+    """Imitate the dome of the diaphragm: liver or spleen, round and even, in the lung, and not lung.
+
+    To a network that knows lungs full of soft tissue (`RandConsolidationd`), a dome with lung all around looks like one.
+    What tells them apart is the outline, smooth and convex, and the even grey.
+
+    Args:
+        image_key: key of the image.
+        label_key: key of the lung mask, from which the dome is taken.
+        prob: probability of a change.
+    """
+
+    def apply(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw an ellipse around a random pixel of the lung, where the lung is."""
+        lung = label[0] > 0
+        places = lung.nonzero()
+        if len(places) == 0:
+            return image, label
+        x, y = self.grid(image.shape)
+        place = places[self.R.randint(len(places))]
+        rx, ry = self.R.uniform(0.12, 0.4) * self.R.uniform(0.75, 1.33, 2)
+        across, down = x - x[place[0], place[1]], y - y[place[0], place[1]]
+        tilt = self.R.uniform(-np.pi, np.pi)  # radians
+        along, beside = across * np.cos(tilt) + down * np.sin(tilt), down * np.cos(tilt) - across * np.sin(tilt)
+        radius = ((along / rx) ** 2 + (beside / ry) ** 2).sqrt()
+        radius = radius + self.R.uniform(0.0, 0.1) * self.smooth_field(image.shape, int(self.R.randint(4, 10)))
+        # The dome's edge is steep or, where the slice grazes it, washed out.
+        dome = torch.sigmoid(float(self.R.uniform(10.0, 60.0)) * (1 - radius)) * lung
+        grey = self.R.uniform(0.72, 0.82)  # 10 to 150 HU: liver and spleen, without and with contrast medium
+        texture = grey + self.R.uniform(0.0, 0.04) * self.noise(image.shape)
+        drawn = image * (1 - dome) + texture.clamp(0, 1) * dome
+        return drawn.to(image.dtype), label * (dome < 0.5)
 
 
 class RandGasd(RandSliceTransform):

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from monai_r2unet.ct_augmentation import (
     RandConsolidationd,
+    RandDiaphragmd,
     RandFieldOfViewd,
     RandGasd,
     RandHeadd,
@@ -23,7 +24,7 @@ from monai_r2unet.ct_augmentation import (
 )
 
 Data = dict[Hashable, Any]
-RANDOM = [RandConsolidationd, RandFieldOfViewd, RandGasd, RandSurroundingsd]
+RANDOM = [RandConsolidationd, RandDiaphragmd, RandFieldOfViewd, RandGasd, RandSurroundingsd]
 each_random = pytest.mark.parametrize("transform_class", RANDOM)
 SEEDS = range(20)
 
@@ -97,6 +98,25 @@ def test_consolidation_needs_a_lung(chest: Data) -> None:
         result = changed(RandConsolidationd, empty, seed)
         assert torch.equal(result["image"], empty["image"])
         assert torch.equal(result["label"], empty["label"])
+
+
+def test_the_dome_of_the_diaphragm_takes_soft_tissue_from_the_lung(chest: Data) -> None:
+    lung = chest["label"] > 0
+    for seed in SEEDS:
+        result = changed(RandDiaphragmd, chest, seed)
+        left = result["label"] > 0
+        dome = lung & ~left
+        assert not (left & ~lung).any()
+        assert dome.sum() > 30
+        assert torch.equal(result["image"][~lung], chest["image"][~lung])
+        assert 0.6 < result["image"][dome].median() < 0.9
+        # Lung is all that is left to the lung but for the dome's edge, half of which may lie on either side.
+        assert (result["image"][left] - chest["image"][left]).abs().median() < 0.05
+
+
+def test_the_dome_of_the_diaphragm_needs_a_lung(chest: Data) -> None:
+    empty: Data = {"image": chest["image"], "label": torch.zeros_like(chest["label"])}
+    assert torch.equal(changed(RandDiaphragmd, empty, 0)["image"], empty["image"])
 
 
 def test_gas_is_drawn_in_soft_tissue_away_from_the_lung(chest: Data) -> None:
