@@ -106,8 +106,8 @@ class RandConsolidationd(RandSliceTransform):
 class RandDiaphragmd(RandSliceTransform):
     """Imitate the dome of the diaphragm: liver or spleen, round and even, in the lung, and not lung.
 
-    To a network that knows lungs full of soft tissue (`RandConsolidationd`), a dome with lung all around looks like one.
-    What tells them apart is the outline, smooth and convex, and the even grey.
+    To a network that knows lungs full of soft tissue (`RandConsolidationd`), a dome with lung all around looks like
+    one. What tells them apart is the outline, smooth and convex, and the even grey.
 
     Args:
         image_key: key of the image.
