@@ -60,6 +60,21 @@ class RandSliceTransform(RandomizableTransform, MapTransform):
         return functional.interpolate(coarse, (shape[-2], shape[-1]), mode="bicubic", align_corners=True)[0, 0]
 
 
+def squared_radius(across: torch.Tensor, down: torch.Tensor, radii: tuple[float, float], tilt: float) -> torch.Tensor:
+    """Squared distance from the centre of an ellipse, 1 on its edge.
+
+    Args:
+        across: of each pixel from the centre along x, in the unit of the radii.
+        down: likewise along y.
+        radii: of the ellipse along its axes.
+        tilt: radians from x to its first axis.
+    """
+    along = across * np.cos(tilt) + down * np.sin(tilt)
+    beside = down * np.cos(tilt) - across * np.sin(tilt)
+    squared: torch.Tensor = (along / radii[0]) ** 2 + (beside / radii[1]) ** 2
+    return squared
+
+
 class RandConsolidationd(RandSliceTransform):
     """Imitate consolidation, ground glass and effusion: opacities inside the labelled lung, which stays labelled.
 
@@ -125,16 +140,14 @@ class RandDiaphragmd(RandSliceTransform):
         place = places[self.R.randint(len(places))]
         rx, ry = self.R.uniform(0.12, 0.4) * self.R.uniform(0.75, 1.33, 2)
         across, down = x - x[place[0], place[1]], y - y[place[0], place[1]]
-        tilt = self.R.uniform(-np.pi, np.pi)  # radians
-        along, beside = across * np.cos(tilt) + down * np.sin(tilt), down * np.cos(tilt) - across * np.sin(tilt)
-        radius = ((along / rx) ** 2 + (beside / ry) ** 2).sqrt()
+        radius = squared_radius(across, down, (rx, ry), tilt=self.R.uniform(-np.pi, np.pi)).sqrt()
         radius = radius + self.R.uniform(0.0, 0.1) * self.smooth_field(image.shape, int(self.R.randint(4, 10)))
         # The dome's edge is steep or, where the slice grazes it, washed out.
         dome = torch.sigmoid(float(self.R.uniform(10.0, 60.0)) * (1 - radius)) * lung
         grey = self.R.uniform(0.72, 0.82)  # 10 to 150 HU: liver and spleen, without and with contrast medium
         texture = grey + self.R.uniform(0.0, 0.04) * self.noise(image.shape)
         drawn = image * (1 - dome) + texture.clamp(0, 1) * dome
-        return drawn.to(image.dtype), label * (dome < 0.5)
+        return drawn, label * (dome < 0.5)
 
 
 class RandGasd(RandSliceTransform):
@@ -262,10 +275,8 @@ class RandSurroundingsd(RandSliceTransform):
         else:
             cx, cy = (1.0 if self.R.rand() < 0.5 else -1.0) * self.R.uniform(0.75, 1.0), self.R.uniform(-0.4, 0.5)
             rx, ry = self.R.uniform(0.08, 0.2, 2)
-        tilt = self.R.uniform(-0.5, 0.5) if across else 0.0  # radians
-        along = (x - cx) * np.cos(tilt) + (y - cy) * np.sin(tilt)
-        beside = (y - cy) * np.cos(tilt) - (x - cx) * np.sin(tilt)
-        radius: torch.Tensor = (along / rx) ** 2 + (beside / ry) ** 2
+        tilt = self.R.uniform(-0.5, 0.5) if across else 0.0
+        radius = squared_radius(x - cx, y - cy, (rx, ry), tilt)
         flesh = float(self.R.uniform(0.62, 0.76)) + 0.02 * self.noise(shape)
         return torch.where(radius < 0.08, torch.ones_like(flesh), flesh) * (radius < 1)
 
