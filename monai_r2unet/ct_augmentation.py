@@ -19,6 +19,7 @@ __all__ = [
     "RandFieldOfViewd",
     "RandGasd",
     "RandHeadd",
+    "RandPelvisd",
     "RandSurroundingsd",
 ]
 
@@ -245,6 +246,59 @@ class RandHeadd(RandSliceTransform):
             head = torch.where(cavity, self.R.uniform(0.0, 0.3) * torch.ones_like(head), head)
         drawn = torch.where(radius < 1, head + noise, torch.zeros_like(head))
         return drawn[None].clamp(0, 1).to(image.dtype), label
+
+
+class RandPelvisd(RandSliceTransform):
+    """Imitate a slice through the pelvis in place of one without lung: the scan of a chest and abdomen goes on to it.
+
+    To a network that knows lungs full of soft tissue, what lies within the ring of its bones looks like one.
+
+    Args:
+        image_key: key of the image.
+        label_key: key of the lung mask; slices with lung stay as they are.
+        prob: probability of a change.
+    """
+
+    def apply(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw fat, muscle, bowel and bladder, sacrum, and the wings of the ilium or the heads of the femurs."""
+        if label.any():
+            return image, label
+        x, y = self.grid(image.shape)
+        x, y = x - self.R.uniform(-0.15, 0.15), y - self.R.uniform(-0.15, 0.15)
+        rx = self.R.uniform(0.5, 0.95)
+        ry = rx * self.R.uniform(0.5, 0.85)
+        wavy = 0.08 * self.smooth_field(image.shape, int(self.R.randint(4, 12)))
+
+        def radii(low: float, high: float) -> tuple[float, float]:
+            across, down = self.R.uniform(low, high, 2)
+            return across * rx, down * ry
+
+        body = squared_radius(x, y, (rx, ry), 0.0).sqrt() + wavy
+        fat = float(self.R.uniform(0.62, 0.67))  # -130 to -60 HU
+        muscle = float(self.R.uniform(0.72, 0.77))  # 10 to 80 HU
+        drawn = torch.where(body < self.R.uniform(0.7, 0.97), muscle, fat)
+        cavity = squared_radius(x, y + self.R.uniform(0.0, 0.2) * ry, radii(0.4, 0.7), 0.0) + wavy
+        bowel = self.smooth_field(image.shape, int(self.R.randint(8, 32))) > self.R.uniform(-1.0, 1.0)
+        drawn = torch.where(cavity < 1, torch.where(bowel, muscle, fat), drawn)
+        if self.R.rand() < 0.5:  # bladder or uterus
+            organ = squared_radius(x, y, radii(0.15, 0.4), self.R.uniform(-0.5, 0.5)) + wavy
+            drawn = torch.where(organ < 1, float(self.R.uniform(0.71, 0.82)), drawn)
+        sacrum = squared_radius(x, y - self.R.uniform(0.4, 0.7) * ry, radii(0.12, 0.3), 0.0)
+        drawn = self.bone(sacrum + wavy, drawn)
+        wings = self.R.rand() < 0.7
+        away, behind = self.R.uniform(0.4, 0.65) * rx, self.R.uniform(-0.1, 0.35) * ry
+        long, short = (self.R.uniform(0.2, 0.4), self.R.uniform(0.03, 0.09)) if wings else self.R.uniform(0.1, 0.2, 2)
+        tilt = self.R.uniform(0.4, 1.4)
+        for side in (-1.0, 1.0):
+            hip = squared_radius(x - side * away, y - behind, (long * rx, short * rx), -side * tilt)
+            drawn = self.bone(hip + wavy, drawn)
+        drawn = drawn + self.R.uniform(0.0, 0.03) * self.noise(image.shape)
+        return (drawn * (body < 1))[None].clamp(0, 1).to(image.dtype), label
+
+    def bone(self, radius: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+        """``drawn`` with a bone where ``radius`` is below 1: dense at its rim, spongy within."""
+        spongy = float(self.R.uniform(0.75, 0.92)) + 0.04 * self.smooth_field(radius.shape, 48)
+        return torch.where(radius < 0.6, spongy, torch.where(radius < 1, torch.ones_like(drawn), drawn))
 
 
 class RandSurroundingsd(RandSliceTransform):

@@ -19,6 +19,7 @@ from monai_r2unet.ct_augmentation import (
     RandFieldOfViewd,
     RandGasd,
     RandHeadd,
+    RandPelvisd,
     RandSliceTransform,
     RandSurroundingsd,
 )
@@ -176,6 +177,26 @@ def test_arrays_and_other_keys_are_taken() -> None:
     result = RandSurroundingsd(image_key="ct", label_key="lung", prob=1.0)(data)
     assert isinstance(result["ct"], torch.Tensor)
     assert result["case"] == "a"
+
+
+def test_pelves_take_the_place_of_slices_without_lung_alone(chest: Data) -> None:
+    assert changed(RandPelvisd, chest, 0)["image"] is chest["image"]
+    empty: Data = {"image": chest["image"], "label": torch.zeros_like(chest["label"])}
+    for seed in SEEDS:
+        result = changed(RandPelvisd, empty, seed)
+        pelvis = result["image"]
+        assert result["label"] is empty["label"]
+        assert pelvis.shape == chest["image"].shape
+        assert pelvis.dtype == chest["image"].dtype
+        assert pelvis.min() == 0
+        assert pelvis.max() <= 1
+        body = pelvis > 0.3
+        assert 0.1 < body.float().mean() < 0.9
+        assert (pelvis[body] > 0.5).float().mean() > 0.99  # fat, soft tissue and bone, no air
+        left, right = (pelvis[0, half] > 0.9 for half in (slice(64), slice(64, None)))
+        assert left.any()
+        assert right.any()
+        assert not torch.equal(pelvis, changed(RandPelvisd, empty, seed + 100)["image"])
 
 
 def test_heads_take_the_place_of_slices_without_lung_alone(chest: Data) -> None:
