@@ -1,4 +1,4 @@
-"""Is this an image that a bundle can work on? Refuse what cannot work, warn of what cannot be right."""
+"""Check that a bundle can work on an image: refuse what cannot work, warn of what cannot be right."""
 
 from __future__ import annotations
 
@@ -10,11 +10,23 @@ import SimpleITK as sitk
 from monai_r2unet.errors import InputError
 from monai_r2unet.slices import UP, axial_axis
 
-__all__ = ["check_channels", "check_dimension", "check_finite", "check_slices", "implausible_values", "tilted_slices"]
+__all__ = [
+    "check_channels",
+    "check_dimension",
+    "check_finite",
+    "check_slices",
+    "implausible_values",
+    "scale_by_hand",
+    "tilted_slices",
+    "unfamiliar_field_of_view",
+    "unfamiliar_scale",
+]
 
 # Four poolings of the smallest kind of network need this many pixels; thinner slices show no anatomy anyway.
 MINIMUM_SIDE = 16
+MAXIMUM_SIDE = 16384
 MAXIMUM_TILT = 20.0  # degrees
+MAXIMUM_ENLARGEMENT = 1.25  # of a photograph, beyond which it lacks detail that the network was trained on
 
 
 def check_channels(components: int, image_format: dict[str, Any], bundle: str) -> None:
@@ -146,6 +158,85 @@ def tilted_slices(image: sitk.Image) -> str | None:
         f"the slices of the volume that are nearest to axial are tilted by {tilt:.0f} degrees, and the network knows "
         "axial slices only; the result cannot be trusted: resample the volume along the axes of the body"
     )
+
+
+def unfamiliar_scale(image: sitk.Image, image_format: dict[str, Any]) -> str | None:
+    """Say that slices are wider, narrower or coarser than those a bundle was tested on, or nothing (``None``).
+
+    Args:
+        image: volume, whose axial slices are meant.
+        image_format: of the bundle, from its metadata: ``scale`` with ``tested_extent_mm`` (least and greatest longer
+            side of a slice) and ``tested_pixel_mm`` (coarsest pixel); without them nothing is said.
+    """
+    scale = image_format.get("scale", {})
+    if image.GetDimension() != 3 or "tested_extent_mm" not in scale:
+        return None
+    in_plane = [axis for axis in range(3) if axis != axial_axis(image)]
+    pixel = max(image.GetSpacing()[axis] for axis in in_plane)
+    extent = max(image.GetSize()[axis] * image.GetSpacing()[axis] for axis in in_plane)
+    least, greatest = scale["tested_extent_mm"]
+    if pixel > scale["tested_pixel_mm"]:
+        return (
+            f"the pixels of the slices are {pixel:.3g} mm wide, and the bundle was tested up to "
+            f"{scale['tested_pixel_mm']:g} mm; check the voxel size, and expect coarse borders"
+        )
+    if not least <= extent <= greatest:
+        return (
+            f"the slices are {extent:.3g} mm wide, and the bundle was tested from {least:g} to {greatest:g} mm; "
+            "check the voxel size and the result"
+        )
+    return None
+
+
+def scale_by_hand(scale: float | str, shape: tuple[int, ...], diameter: float) -> float:
+    """Read the factor by which a photograph is resized, where the user gives it.
+
+    Args:
+        scale: a factor (0.5, "0.5") or the diameter of the field of view in the photograph's pixels ("1400px").
+        shape: pixels (X, Y) of the photograph.
+        diameter: width in pixels of the field of view that the network was trained on.
+
+    Raises:
+        InputError: if it is neither, or gives a photograph of fewer than 16 or more than 16,384 pixels a side.
+    """
+    text = str(scale).strip()
+    try:
+        factor = diameter / float(text[:-2]) if text.endswith("px") else float(text)
+    except (ValueError, ZeroDivisionError):
+        factor = float("nan")
+    if not np.isfinite(factor) or factor <= 0:
+        raise InputError(
+            f"the scale is {scale!r}, expected a factor such as 0.5, or the diameter of the field of view in pixels, "
+            "such as 1400px"
+        )
+    sides = [round(side * factor) for side in shape]
+    if min(sides) < MINIMUM_SIDE or max(sides) > MAXIMUM_SIDE:
+        raise InputError(
+            f"with a scale of {scale} the network would see {sides[0]} x {sides[1]} pixels, expected {MINIMUM_SIDE} to "
+            f"{MAXIMUM_SIDE} a side; it knows fields of view that are {diameter:g} pixels wide"
+        )
+    return factor
+
+
+def unfamiliar_field_of_view(factor: float | None, diameter: float) -> str | None:
+    """Say that a fundus photograph cannot be brought to the scale that a network knows, or nothing (``None``).
+
+    Args:
+        factor: by which the photograph is resized; ``None`` if its field of view was not found.
+        diameter: width in pixels of the field of view that the network was trained on.
+    """
+    if factor is None:
+        return (
+            "no dark surround was found around the photograph, so it was taken at its own size, as one whose field of "
+            f"view is {diameter:g} pixels wide; if it is not, give the scale: a factor, or the diameter of the field "
+            "of view in pixels, such as 1400px"
+        )
+    if factor > MAXIMUM_ENLARGEMENT:
+        return (
+            f"the field of view is {diameter / factor:.0f} pixels wide, and the network was trained on {diameter:g}; "
+            "the photograph was enlarged, and what is too fine for its pixels may be missed"
+        )
+    return None
 
 
 _FLOATS = (sitk.sitkFloat32, sitk.sitkFloat64, sitk.sitkVectorFloat32, sitk.sitkVectorFloat64)

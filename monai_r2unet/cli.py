@@ -85,6 +85,11 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--batch-size", type=_positive, help="slices at a time; changes speed and memory only")
     verb.add_argument("--float32", action="store_true", help="slower, for masks that do not depend on the processor")
     verb.add_argument("--cpu-fallback", action="store_true", help="go on on the CPU where the GPU is full")
+    verb.add_argument(
+        "--scale",
+        metavar="FACTOR|PIXELSpx",
+        help="retina, where the field of view is not found: factor (0.5), or the field of view's diameter (1400px)",
+    )
     verb.add_argument("--series", help="series UID, where the folder holds several DICOM series")
     verb.add_argument("--ending", help="of the masks of a folder of cases: .nii.gz (default), .seg.nrrd, .dcm, ...")
     verb.add_argument(

@@ -59,6 +59,7 @@ def segment_cohort(
     ending: str = ".nii.gz",
     overwrite: bool = False,
     allow_nonfinite: int = 0,
+    scale: float | str | None = None,
     probabilities: str | os.PathLike[str] | None = None,
     report: str | os.PathLike[str] | None = None,
     on_case: Callable[[CaseResult, int, int], None] | None = None,
@@ -74,6 +75,7 @@ def segment_cohort(
         ending: of the masks, which names their format.
         overwrite: segment all cases anew.
         allow_nonfinite: accept that many NaN or infinite voxels in each case.
+        scale: factor, or diameter of the field of view, of all photographs; see `Segmenter`.
         probabilities: folder for the foreground probabilities of each case, as NIfTI; made where it is missing.
         report: JSON file for a report on all cases; one that is there already is made anew.
         on_case: called after each case with its result, the cases done and their total (of this process).
@@ -113,7 +115,7 @@ def segment_cohort(
             before = None  # of an earlier run with another ending
         result = None if overwrite else _known(output, case, before, maps)
         if result is None:
-            result = _segment_case(case, output, segmenter, allow_nonfinite, maps)
+            result = _segment_case(case, output, segmenter, allow_nonfinite, scale, maps)
         if result.status != "skipped" or before is None:
             write_record(result, dest)
             write_tables(dest, outputs)
@@ -208,7 +210,12 @@ def _known(output: Path, case: Case, before: CaseResult | None, maps: Path | Non
 
 
 def _segment_case(
-    case: Case, output: Path, segmenter: Segmenter, allow_nonfinite: int, maps: Path | None
+    case: Case,
+    output: Path,
+    segmenter: Segmenter,
+    allow_nonfinite: int,
+    scale: float | str | None,
+    maps: Path | None,
 ) -> CaseResult:
     started = time.perf_counter()
     made_with = describe_segmenter(segmenter)
@@ -216,7 +223,7 @@ def _segment_case(
         check_mask_output(output, case.path, overwrite=True)
         image, notes = read_image_with_notes(case.path)
         seconds = {"read": time.perf_counter() - started}
-        result = segmenter.run(image, allow_nonfinite=allow_nonfinite, probabilities=maps is not None)
+        result = segmenter.run(image, allow_nonfinite=allow_nonfinite, scale=scale, probabilities=maps is not None)
         segmented = time.perf_counter()
         if result.probabilities is not None and maps is not None:  # first: the mask's presence says that all is done
             write_image(result.probabilities, maps / f"{case.name}{MAP_ENDING}", overwrite=True)

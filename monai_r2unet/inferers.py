@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from monai_r2unet.errors import NotEnoughMemoryError
-from monai_r2unet.transforms import fit_in_plane, in_plane_size
+from monai_r2unet.transforms import field_of_view_scale, fit_in_plane, in_plane_size, in_plane_spacing, rescale
 
 __all__ = ["MixedPrecisionInferer", "SliceBySliceInferer", "fastest_type", "run_fast"]
 
@@ -79,6 +79,10 @@ class SliceBySliceInferer(Inferer):
             one pass.
         mirror: average the logits of each slice and its three mirror images, in four times the time. For networks
             trained with mirrored images.
+        min_extent: mm that the square of ``slice_size`` pixels shows at least: slices of a narrower field of view are
+            padded and not magnified. ``None``: every slice fills the square.
+        fov_diameter: width in pixels of the field of view of the fundus photographs that the network was trained on:
+            photographs are resized to it before the network, and its probabilities back. ``None``: no resizing.
     """
 
     def __init__(
@@ -92,17 +96,16 @@ class SliceBySliceInferer(Inferer):
         float32: bool = False,
         window: Inferer | None = None,
         mirror: bool = False,
+        min_extent: float | None = None,
+        fov_diameter: float | None = None,
     ) -> None:
         super().__init__()
-        numbers = {"slice_size": slice_size, "batch_size": batch_size, "threshold": threshold, "body_share": body_share}
-        for name, value in numbers.items():
-            whole = name in ("slice_size", "batch_size")
-            if value is None and name in ("slice_size", "threshold"):
-                continue
-            if not isinstance(value, int if whole else (int, float)) or value < (1 if whole else 0):
-                raise ValueError(
-                    f"{name} is {value!r}, expected a {'whole number from 1' if whole else 'number from 0'}"
-                )
+        _check_number("slice_size", slice_size, whole=True, optional=True)
+        _check_number("batch_size", batch_size, whole=True)
+        _check_number("threshold", threshold, optional=True)
+        _check_number("body_share", body_share)
+        _check_number("min_extent", min_extent, optional=True)
+        _check_number("fov_diameter", fov_diameter, optional=True)
         if slice_transform is not None and not callable(slice_transform):
             raise ValueError(f"slice_transform is a {type(slice_transform).__name__}, expected a transform")
         if not isinstance(mirror, bool):
@@ -116,6 +119,8 @@ class SliceBySliceInferer(Inferer):
         self.float32 = float32
         self.window = window
         self.mirror = mirror
+        self.min_extent = min_extent
+        self.fov_diameter = fov_diameter
         # Go on on the CPU, with a warning, where a GPU has no memory for one slice.
         self.cpu_fallback = False
         # Called after every batch with the slices done and their total; may raise to stop.
@@ -123,7 +128,12 @@ class SliceBySliceInferer(Inferer):
 
     @torch.no_grad()
     def __call__(
-        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+        self,
+        inputs: torch.Tensor,
+        network: Callable[..., torch.Tensor],
+        *args: Any,
+        scale: Sequence[float] | None = None,
+        **kwargs: Any,
     ) -> torch.Tensor:
         """Segment a volume or a picture.
 
@@ -132,6 +142,8 @@ class SliceBySliceInferer(Inferer):
                 MetaTensor's spacing sets the aspect of a volume.
             network: maps (N, C, size, size) to logits (N, K, size, size).
             *args: passed on to the network.
+            scale: factors by which the slices are resized before the network, one for each, in place of those that
+                ``fov_diameter`` gives; only with a ``fov_diameter``.
             **kwargs: passed on to the network.
 
         Returns:
@@ -147,19 +159,38 @@ class SliceBySliceInferer(Inferer):
                 "SliceBySliceInferer takes one volume (1, C, X, Y, Z) or picture (1, C, X, Y), got "
                 f"{tuple(inputs.shape)}"
             )
-        spacing = _in_plane_spacing(inputs)
+        spacing = in_plane_spacing(inputs[0])
         volume = torch.as_tensor(inputs)
         if isinstance(volume, MetaTensor):
             volume = volume.as_tensor()
         slices = (volume[0] if volume.ndim == 5 else volume[0, ..., None]).movedim(-1, 0)
-        result = self._run(slices, spacing, network, *args, **kwargs).movedim(0, -1)[None]
+        scales = self._scales(slices, scale)
+        result = self._run(slices, spacing, scales, network, *args, **kwargs).movedim(0, -1)[None]
         result = result if volume.ndim == 5 else result[..., 0]
         # With the metadata of the input, without which MONAI's Invertd leaves it as it is.
         like_inputs: torch.Tensor = convert_to_dst_type(result, inputs, dtype=result.dtype)[0]
         return like_inputs
 
+    def _scales(self, slices: torch.Tensor, given: Sequence[float] | None) -> Sequence[float]:
+        """Factors by which ``slices`` (N, C, X, Y) are resized before the network; empty without a ``fov_diameter``."""
+        if self.fov_diameter is None:
+            if given is not None:
+                raise ValueError("scale is given, but the inferer has no fov_diameter that it could stand for")
+            return []
+        if given is not None:
+            if len(given) != len(slices):
+                raise ValueError(f"scale has {len(given)} factors, expected one for each of {len(slices)} slices")
+            return given
+        return [field_of_view_scale(one, self.fov_diameter) or 1.0 for one in slices]
+
     def _run(
-        self, slices: torch.Tensor, spacing: tuple[float, float], network: Any, *args: Any, **kwargs: Any
+        self,
+        slices: torch.Tensor,
+        spacing: tuple[float, float] | None,
+        scales: Sequence[float],
+        network: Any,
+        *args: Any,
+        **kwargs: Any,
     ) -> torch.Tensor:
         """Segment ``slices`` (N, C, X, Y), to the same shape with the network's channels."""
         device = next(network.parameters()).device if isinstance(network, nn.Module) else slices.device
@@ -168,9 +199,11 @@ class SliceBySliceInferer(Inferer):
         result: torch.Tensor | None = None
         done = 0
         while done < len(todo):
-            indices = todo[done : done + batch_size]
+            # Photographs one by one, because the slices of a batch have one size.
+            indices = todo[done : done + (1 if scales else batch_size)]
+            factor = scales[indices[0]] if scales else 1.0
             try:
-                part = self._segment(slices[indices], device, spacing, network, *args, **kwargs)
+                part = self._segment(slices[indices], device, spacing, factor, network, *args, **kwargs)
                 if result is None:
                     result = _zeros_for(part, slices)
                 result[indices] = part.to(result.device)
@@ -196,7 +229,7 @@ class SliceBySliceInferer(Inferer):
                 ) from full
             del full
         if result is None:  # nothing was run, but the network knows how many channels it has
-            result = _zeros_for(self._segment(slices[:1], device, spacing, network, *args, **kwargs), slices)
+            result = _zeros_for(self._segment(slices[:1], device, spacing, 1.0, network, *args, **kwargs), slices)
         return result
 
     def _with_body(self, slices: torch.Tensor) -> list[int]:
@@ -210,16 +243,20 @@ class SliceBySliceInferer(Inferer):
         self,
         batch: torch.Tensor,
         device: torch.device,
-        spacing: tuple[float, float],
+        spacing: tuple[float, float] | None,
+        factor: float,
         network: Callable[..., torch.Tensor],
         *args: Any,
         **kwargs: Any,
     ) -> torch.Tensor:
         """Segment one batch (N, C, X, Y), to a mask or probabilities (N, K, X, Y) on ``device``."""
         size = (batch.shape[-2], batch.shape[-1])
-        fitted = size if self.slice_size is None else in_plane_size(self.slice_size, size, spacing)
         # In one memory layout, however the image was stored: sums taken in another order round differently.
-        images = batch.to(device).float().contiguous()
+        images = rescale(batch.to(device).float().contiguous(), factor, "image")
+        scaled = (images.shape[-2], images.shape[-1])
+        fitted = scaled
+        if self.slice_size is not None:
+            fitted = in_plane_size(self.slice_size, scaled, spacing, self.min_extent)
         if self.slice_transform is not None:
             # A plain tensor: MetaTensors slow the network down.
             images = convert_to_tensor(self.slice_transform(images))
@@ -231,7 +268,10 @@ class SliceBySliceInferer(Inferer):
         logits = mirrored(run, images, *args, **kwargs) if self.mirror else run(images, *args, **kwargs)
         probabilities = torch.sigmoid(logits[..., : fitted[0], : fitted[1]].float())
         if fitted != size:
-            probabilities = functional.interpolate(probabilities, size, mode="bilinear", align_corners=False)
+            # Antialiased where it is exact to do so: of a photograph that was enlarged for the network.
+            probabilities = functional.interpolate(
+                probabilities, size, mode="bilinear", align_corners=False, antialias=factor > 1
+            )
         return probabilities if self.threshold is None else (probabilities >= self.threshold).to(torch.uint8)
 
 
@@ -269,9 +309,8 @@ def _zeros_for(part: torch.Tensor, slices: torch.Tensor) -> torch.Tensor:
     return torch.zeros((len(slices), channels, y, x), dtype=part.dtype, device=slices.device).transpose(2, 3)
 
 
-def _in_plane_spacing(inputs: torch.Tensor) -> tuple[float, float]:
-    if not isinstance(inputs, MetaTensor) or inputs.ndim != 5:
-        return 1.0, 1.0
-    affine = torch.as_tensor(inputs.affine).reshape(-1, 4, 4)[0]
-    columns = affine[:3, :2].norm(dim=0)
-    return float(columns[0]), float(columns[1])
+def _check_number(name: str, value: object, *, whole: bool = False, optional: bool = False) -> None:
+    if optional and value is None:
+        return
+    if not isinstance(value, int if whole else (int, float)) or value < (1 if whole else 0):
+        raise ValueError(f"{name} is {value!r}, expected a {'whole number from 1' if whole else 'number from 0'}")

@@ -72,7 +72,7 @@ class Jobs:
         segmenter = self._segmenter(task)
         loaded = time.perf_counter()
         task.stop_if_cancelled()
-        result = segmenter.run(part, on_progress=progress)
+        result = segmenter.run(part, scale=run.scale, on_progress=progress)
         for sentence in result.warnings:
             warn(sentence)
         mask = result.mask if run.slices is None else put_slices(result.mask, run.slices, image)

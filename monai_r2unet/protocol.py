@@ -33,6 +33,7 @@ class Run:
     cpu_fallback: bool = False
     trust_bundle: bool = False
     engine: str = "torch"
+    scale: float | str | None = None
 
 
 Answer = tuple[str, dict[str, Any]]  # the event that ends a run, and what it carries
@@ -103,10 +104,11 @@ def run_of(command: dict[str, Any]) -> Run:
 
 def _has_type(value: Any, name: str) -> bool:
     """Whether a JSON value is of a type of :class:`Run`'s parts."""
+    kinds = name.split(" | ")
     if name == "Any":
         return True
     if value is None:
-        return name.endswith("| None")
+        return "None" in kinds
     if isinstance(value, list):
-        return name.startswith("list[int]") and all(type(item) is int for item in value)
-    return type(value).__name__ == name.removesuffix(" | None")
+        return "list[int]" in kinds and all(type(item) is int for item in value)
+    return type(value).__name__ in kinds or (type(value) is int and "float" in kinds)

@@ -58,6 +58,7 @@ def _segment_image(options: argparse.Namespace) -> int:
             image,
             probabilities=bool(options.probabilities),
             allow_nonfinite=options.allow_nonfinite,
+            scale=options.scale,
             on_progress=bar.update,
         )
     for sentence in result.warnings:
@@ -120,6 +121,7 @@ def _segment_cohort(options: argparse.Namespace) -> int:
             ending=options.ending or ".nii.gz",
             overwrite=options.overwrite,
             allow_nonfinite=options.allow_nonfinite,
+            scale=options.scale,
             probabilities=options.probabilities,
             report=options.report,
             on_case=tell,

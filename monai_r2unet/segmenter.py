@@ -27,7 +27,10 @@ from monai_r2unet.checks import (
     check_finite,
     check_slices,
     implausible_values,
+    scale_by_hand,
     tilted_slices,
+    unfamiliar_field_of_view,
+    unfamiliar_scale,
 )
 from monai_r2unet.engines import ENGINES, check_engine, with_engine
 from monai_r2unet.errors import InputError
@@ -35,6 +38,7 @@ from monai_r2unet.image_kinds import as_kind_of, as_sitk
 from monai_r2unet.inference_config import blame
 from monai_r2unet.inferers import SliceBySliceInferer, fastest_type
 from monai_r2unet.io import from_metatensor, to_metatensor
+from monai_r2unet.transforms import field_of_view_scale
 
 __all__ = ["Segmentation", "Segmenter", "choose_device", "without_notices"]
 
@@ -47,12 +51,15 @@ class Segmentation:
         mask: uint8, 0 background, 1 and up the bundle's labels.
         probabilities: foreground probability, float32 from 0 to 1, where it was asked for.
         warnings: sentences about what may make the result wrong.
+        scale: factors by which the photographs were resized for the network, one for each; ``None`` for bundles that do
+            not go by the field of view.
         seconds: what each step took.
     """
 
     mask: sitk.Image
     probabilities: sitk.Image | None = None
     warnings: list[str] = field(default_factory=list)
+    scale: list[float] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -162,6 +169,7 @@ class Segmenter:
         *,
         spacing: tuple[float, float, float] | None = None,
         probabilities: bool = False,
+        scale: float | str | None = None,
     ) -> Any:
         """Segment one image.
 
@@ -171,6 +179,8 @@ class Segmenter:
                 array (rows, columns, 3); as volumes of several, (X, Y, Z, 3).
             spacing: of a volume as array, in mm, order (x, y, z).
             probabilities: give (mask, foreground probability) instead of the mask.
+            scale: of a fundus photograph whose field of view cannot be found: the factor by which it is resized for the
+                network, or the diameter of its field of view in pixels, as ``"1400px"``.
 
         Returns:
             The mask on the image's own grid, in the image's own kind (a SimpleITK image for a path): uint8, 0
@@ -180,7 +190,7 @@ class Segmenter:
             InputError: if the image cannot be read or is not one that the bundle can work on.
         """
         grid = as_sitk(image, self.bundle.image_format["num_channels"], spacing)
-        result = self.run(grid, probabilities=probabilities)
+        result = self.run(grid, probabilities=probabilities, scale=scale)
         for sentence in result.warnings:
             warnings.warn(sentence, stacklevel=2)
         mask = as_kind_of(result.mask, image)
@@ -192,18 +202,20 @@ class Segmenter:
         *,
         probabilities: bool = False,
         allow_nonfinite: int = 0,
+        scale: float | str | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> Segmentation:
-        """Segment a SimpleITK image and tell what happened.
+        """Segment a SimpleITK image, and report warnings and times.
 
         Args:
             image: 3D, in the units the bundle expects (HU for CT); 2D for photographs.
             probabilities: keep the foreground probabilities too.
             allow_nonfinite: accept that many NaN or infinite voxels, read as the lowest value of the window.
+            scale: see :meth:`__call__`.
             on_progress: called after each batch with the slices done and their total.
 
         Raises:
-            InputError: if the bundle cannot work on the image.
+            InputError: if the bundle cannot work on the image, or takes no scale.
         """
         started = time.perf_counter()
         image_format = self.bundle.image_format
@@ -211,15 +223,22 @@ class Segmenter:
         check_dimension(image.GetDimension(), image_format, self.bundle.name)
         image, nonfinite = check_finite(image, allow_nonfinite, fill=float(image_format.get("fill_value", 0)))
         notes = [f"{nonfinite} voxels were NaN or infinite and were filled"] if nonfinite else []
-        notes += [note for note in (implausible_values(image, image_format), tilted_slices(image)) if note]
+        doubts = (
+            implausible_values(image, image_format),
+            tilted_slices(image),
+            unfamiliar_scale(image, image_format),
+        )
+        notes += [doubt for doubt in doubts if doubt]
 
         original = to_metatensor(image)
         with blame(self.bundle.name, "preprocessing"):
             data = self.preprocessing({"image": original})
         check_slices(tuple(data["image"].shape[1:]))
+        factors, unfamiliar = self._scales(data["image"], scale)
+        notes += unfamiliar
         prepared = time.perf_counter()
 
-        pred = self._infer(data["image"][None], probabilities, on_progress)[0]
+        pred = self._infer(data["image"][None], probabilities, factors, on_progress)[0]
         inferred = time.perf_counter()
 
         with blame(self.bundle.name, "postprocessing"):
@@ -234,10 +253,35 @@ class Segmenter:
         mask = from_metatensor(restored.to(torch.uint8), image)
         finished = time.perf_counter()
         seconds = {"prepare": prepared - started, "infer": inferred - prepared, "restore": finished - inferred}
-        return Segmentation(mask, probability, notes, seconds)
+        return Segmentation(mask, probability, notes, factors, seconds)
+
+    def _scales(self, images: torch.Tensor, scale: float | str | None) -> tuple[list[float] | None, list[str]]:
+        """Factors by which the photographs (C, X, Y[, Z]) are resized, and what is doubtful in them.
+
+        ``None`` for an inferer that does not go by the field of view.
+        """
+        diameter = getattr(self.inferer, "fov_diameter", None)
+        if diameter is None:
+            if scale is not None:
+                raise InputError(
+                    f"a scale is given, but the bundle {self.bundle.name!r} does not go by the field of view of a "
+                    "photograph: leave it out"
+                )
+            return None, []
+        photographs = images[..., None] if images.ndim == 3 else images
+        if scale is not None:
+            factor = scale_by_hand(scale, tuple(images.shape[1:3]), diameter)
+            return [factor] * photographs.shape[-1], []
+        found = [field_of_view_scale(photograph, diameter) for photograph in photographs.unbind(-1)]
+        doubts = dict.fromkeys(unfamiliar_field_of_view(factor, diameter) for factor in found)
+        return [1.0 if factor is None else factor for factor in found], [doubt for doubt in doubts if doubt]
 
     def _infer(
-        self, images: torch.Tensor, probabilities: bool, on_progress: Callable[[int, int], None] | None
+        self,
+        images: torch.Tensor,
+        probabilities: bool,
+        scale: list[float] | None,
+        on_progress: Callable[[int, int], None] | None,
     ) -> torch.Tensor:
         """Run the bundle's inferer, ours slice by slice or any other of MONAI in one go."""
         if not isinstance(self.inferer, SliceBySliceInferer):
@@ -255,7 +299,7 @@ class Segmenter:
         self.inferer.on_progress = on_progress
         self.inferer.threshold = None if probabilities else threshold
         try:
-            return self.inferer(images, self.network)
+            return self.inferer(images, self.network, scale=scale)
         finally:
             self.inferer.threshold = threshold
             self.inferer.on_progress = None

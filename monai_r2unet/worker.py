@@ -4,7 +4,7 @@
 
     {"cmd": "run", "job": 7, "bundle": "lung", "input": "ct.nrrd", "output": "lung.seg.nrrd", "device": "auto",
      "slices": [100], "weights": "own.pt", "batch_size": 4, "overwrite": true, "cpu_fallback": true,
-     "trust_bundle": true, "engine": "torch"}
+     "trust_bundle": true, "engine": "torch", "scale": "1400px"}
     {"cmd": "cancel"}    every run that was asked for before
     {"cmd": "quit"}      the same, and leave
 
@@ -13,7 +13,9 @@ whatever the caller wants back in the events. ``slices`` are indices along that 
 axial slices are stacked: only these are segmented, and all others are 0 in the output, which has the whole image's
 grid. ``cpu_fallback``: go on on the CPU when the GPU is full. ``trust_bundle``: ``bundle`` may be the folder of a
 bundle that is not shipped, whose configuration can execute any code. ``engine``: what runs the network, ``torch`` or
-another of `monai_r2unet.engines`. A run waits for those before it.
+another of `monai_r2unet.engines`. ``scale``: of a fundus photograph whose field of view cannot be found, the factor by
+which it is resized for the network or, as a string that ends in ``px``, the diameter of its field of view in pixels. A
+run waits for those before it.
 
 Events leave on standard output, one a line, prefixed with ``@@`` so that nothing printed by others can pass for one::
 

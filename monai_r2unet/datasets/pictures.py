@@ -15,9 +15,9 @@ import SimpleITK as sitk
 
 from monai_r2unet.atomic import written_whole
 from monai_r2unet.datasets.datalist import FILE_NAME, SPLITS, first_three, read_datalist, write_datalist
-from monai_r2unet.datasets.fov import field_of_view
 from monai_r2unet.datasets.layout import find_files
 from monai_r2unet.errors import InputError
+from monai_r2unet.field_of_view import field_of_view
 from monai_r2unet.io import read_image, write_png
 
 __all__ = ["Picture", "PictureSet", "check_complete", "find_named", "foreground", "hold_out_last", "write_pictures"]
