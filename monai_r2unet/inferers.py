@@ -16,7 +16,14 @@ from torch import nn
 from torch.nn import functional
 
 from monai_r2unet.errors import NotEnoughMemoryError
-from monai_r2unet.transforms import field_of_view_scale, fit_in_plane, in_plane_size, in_plane_spacing, rescale
+from monai_r2unet.transforms import (
+    field_of_view_scale,
+    fit_in_plane,
+    in_plane_size,
+    in_plane_spacing,
+    place_in_square,
+    rescale,
+)
 
 __all__ = ["MixedPrecisionInferer", "SliceBySliceInferer", "fastest_type", "run_fast"]
 
@@ -81,6 +88,8 @@ class SliceBySliceInferer(Inferer):
             trained with mirrored images.
         min_extent: mm that the square of ``slice_size`` pixels shows at least: slices of a narrower field of view are
             padded and not magnified. ``None``: every slice fills the square.
+        beyond: how slices are padded, see `monai_r2unet.transforms.fit_in_plane`: (air, soft tissue) in the units that
+            ``slice_transform`` gives. ``None``: with zeros, on the far side.
         fov_diameter: width in pixels of the field of view of the fundus photographs that the network was trained on:
             photographs are resized to it before the network, and its probabilities back. ``None``: no resizing.
     """
@@ -98,6 +107,7 @@ class SliceBySliceInferer(Inferer):
         mirror: bool = False,
         min_extent: float | None = None,
         fov_diameter: float | None = None,
+        beyond: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         _check_number("slice_size", slice_size, whole=True, optional=True)
@@ -108,6 +118,10 @@ class SliceBySliceInferer(Inferer):
         _check_number("fov_diameter", fov_diameter, optional=True)
         if slice_transform is not None and not callable(slice_transform):
             raise ValueError(f"slice_transform is a {type(slice_transform).__name__}, expected a transform")
+        if beyond is not None and (len(beyond) != 2 or not all(isinstance(value, int | float) for value in beyond)):
+            raise ValueError(
+                f"beyond is {beyond!r}, expected two numbers: below which the edge is air, and soft tissue"
+            )
         if not isinstance(mirror, bool):
             raise ValueError(f"mirror is {mirror!r}, expected True or False")
         self.slice_size = slice_size
@@ -121,6 +135,7 @@ class SliceBySliceInferer(Inferer):
         self.mirror = mirror
         self.min_extent = min_extent
         self.fov_diameter = fov_diameter
+        self.beyond = None if beyond is None else (float(beyond[0]), float(beyond[1]))
         # Go on on the CPU, with a warning, where a GPU has no memory for one slice.
         self.cpu_fallback = False
         # Called after every batch with the slices done and their total; may raise to stop.
@@ -261,12 +276,15 @@ class SliceBySliceInferer(Inferer):
             # A plain tensor: MetaTensors slow the network down.
             images = convert_to_tensor(self.slice_transform(images))
         if self.slice_size is not None:
-            images = fit_in_plane(images, self.slice_size, fitted, "image")
+            images = fit_in_plane(images, self.slice_size, fitted, "image", self.beyond)
         run = network if self.float32 else partial(run_fast, network)
         if self.window is not None:
             run = partial(_in_windows, self.window, run)
         logits = mirrored(run, images, *args, **kwargs) if self.mirror else run(images, *args, **kwargs)
-        probabilities = torch.sigmoid(logits[..., : fitted[0], : fitted[1]].float())
+        if self.slice_size is not None:
+            x, y = place_in_square(self.slice_size, fitted, self.beyond)
+            logits = logits[..., x, y]
+        probabilities = torch.sigmoid(logits.float())
         if fitted != size:
             # Antialiased where it is exact to do so: of a photograph that was enlarged for the network.
             probabilities = functional.interpolate(

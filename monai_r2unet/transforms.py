@@ -25,6 +25,7 @@ __all__ = [
     "fit_in_plane",
     "in_plane_size",
     "in_plane_spacing",
+    "place_in_square",
     "rescale",
 ]
 
@@ -63,14 +64,28 @@ def in_plane_size(
     return x, y
 
 
-def fit_in_plane(slices: torch.Tensor, size: int, fitted: tuple[int, int], mode: str) -> torch.Tensor:
-    """Resize ``slices`` (N, C, X, Y) to ``fitted`` and pad with zeros, on the far side, to (N, C, size, size).
+def place_in_square(size: int, fitted: tuple[int, int], beyond: tuple[float, float] | None) -> tuple[slice, slice]:
+    """The pixels (X, Y) of the square that an image of ``fitted`` pixels fills: in its corner, or its middle."""
+    first = [0 if beyond is None else (size - n) // 2 for n in fitted]
+    return slice(first[0], first[0] + fitted[0]), slice(first[1], first[1] + fitted[1])
+
+
+def fit_in_plane(
+    slices: torch.Tensor, size: int, fitted: tuple[int, int], mode: str, beyond: tuple[float, float] | None = None
+) -> torch.Tensor:
+    """Resize ``slices`` (N, C, X, Y) to ``fitted`` and pad them to (N, C, size, size).
+
+    Without ``beyond`` they are padded with zeros, on the far side. With it they lie in the middle and images go on
+    beyond their edges: with air (0) where the edge is air, with soft tissue where it cuts the body. A lung that is cut
+    off by the edge thus stays enclosed; with air beside it, it looks like air outside the body.
 
     Args:
         slices: floating point images or masks.
         size: side of the square result in pixels.
         fitted: from :func:`in_plane_size`.
-        mode: ``"image"``: averages where pixels become fewer, interpolates where they become more; ``"mask"``: nearest.
+        mode: ``"image"``: averages where pixels become fewer, interpolates where they become more; ``"mask"``: nearest,
+            padded with zeros.
+        beyond: values of images: below the first, the edge counts as air; the second is soft tissue.
     """
     if slices.shape[-2:] != fitted:
         if mode == "mask":
@@ -79,7 +94,17 @@ def fit_in_plane(slices: torch.Tensor, size: int, fitted: tuple[int, int], mode:
             slices = functional.interpolate(slices, fitted, mode="area")
         else:
             slices = functional.interpolate(slices, fitted, mode="bilinear", antialias=True)
-    return functional.pad(slices, (0, size - fitted[1], 0, size - fitted[0]))
+    if fitted == (size, size):
+        return slices
+    x, y = place_in_square(size, fitted, beyond)
+    padding = (y.start, size - y.stop, x.start, size - x.stop)
+    if beyond is None or mode == "mask":
+        return functional.pad(slices, padding)
+    air, tissue = beyond
+    edges = functional.avg_pool2d(functional.pad(slices, (2, 2, 2, 2), mode="replicate"), 5, stride=1)
+    square = (functional.pad(edges, padding, mode="replicate") >= air) * tissue
+    square[..., x, y] = slices
+    return square
 
 
 class FitInPlaned(MapTransform):
@@ -94,13 +119,22 @@ class FitInPlaned(MapTransform):
         mode: ``"image"`` or ``"mask"``, one for each key.
         min_extent: mm that the square shows at least, see :func:`in_plane_size`. Pictures, and tensors without
             metadata, fill it.
+        beyond: how images are padded, see :func:`fit_in_plane`.
     """
 
-    def __init__(self, keys: KeysCollection, size: int, mode: list[str], min_extent: float | None = None) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        size: int,
+        mode: list[str],
+        min_extent: float | None = None,
+        beyond: tuple[float, float] | None = None,
+    ) -> None:
         super().__init__(keys)
         self.size = size
         self.mode = mode
         self.min_extent = min_extent
+        self.beyond = beyond
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace each of ``keys`` by what was fitted, float32, without meta data."""
@@ -111,7 +145,7 @@ class FitInPlaned(MapTransform):
             slices = plain.float()[None] if plain.ndim == 3 else plain.float().permute(3, 0, 1, 2)
             shape = (slices.shape[-2], slices.shape[-1])
             fitted = in_plane_size(self.size, shape, in_plane_spacing(volume), self.min_extent)
-            slices = fit_in_plane(slices, self.size, fitted, mode)
+            slices = fit_in_plane(slices, self.size, fitted, mode, self.beyond)
             fitted_data[key] = slices[0] if plain.ndim == 3 else slices.permute(1, 2, 3, 0).contiguous()
         return fitted_data
 
