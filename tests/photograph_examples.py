@@ -60,11 +60,14 @@ def write_random_weights(path: Path, seed: int = 0) -> Path:
 
 
 def copy_bundle(name: str, folder: Path, **changes: object) -> Path:
-    """A folder with one bundle as it is shipped, but with random weights and other values in its inference.json."""
+    """A folder with one bundle as it is shipped, but with random weights and other values in its inference.json.
+
+    It takes photographs at their own size, because those of these tests are reduced.
+    """
     root = folder / name
     shutil.copytree(BUNDLES / name / "configs", root / "configs")
     for file, values in {
-        "inference.json": changes,
+        "inference.json": {"fov_diameter": None, **changes},
         "metadata.json": {"weights": {"file": "models/model.pt", "sha256": None, "licence": "none"}},
     }.items():
         path = root / "configs" / file

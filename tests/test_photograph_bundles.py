@@ -58,7 +58,7 @@ def test_there_are_these_bundles_and_lung() -> None:
 
 
 def test_drive_differs_from_chase_db1_in_its_name_and_its_crop() -> None:
-    named = {"bundle_root", "dataset_dir"}
+    named = {"bundle_root", "dataset_dir", "fov_diameter"}
     assert differences("chase_db1", "drive", "train") == {*named, "picture_transforms"}
     *same, crop = content("drive", "train")["picture_transforms"]
     assert same == content("chase_db1", "train")["picture_transforms"]
@@ -78,7 +78,7 @@ def test_drive_differs_from_chase_db1_in_its_name_and_its_crop() -> None:
 
 
 def test_stare_differs_from_chase_db1_in_its_name() -> None:
-    named = {"bundle_root", "dataset_dir"}
+    named = {"bundle_root", "dataset_dir", "fov_diameter"}
     assert differences("chase_db1", "stare", "train") == named
     assert differences("chase_db1", "stare", "inference") == {*named, "threshold"}
     assert differences("chase_db1", "stare", "evaluate") == {"threshold"}
@@ -88,7 +88,7 @@ def test_stare_differs_from_chase_db1_in_its_name() -> None:
 
 def test_skin_differs_from_chase_db1_in_what_a_lesion_needs() -> None:
     recipe = {"epochs", "lr", "loss", "train#geometry", "train#intensity"}
-    sizes = {"slice_size", "patch_size", "patches"}
+    sizes = {"slice_size", "fov_diameter", "patch_size", "patches"}
     assert differences("chase_db1", "skin", "train") == {
         *recipe,
         *sizes,
@@ -101,6 +101,7 @@ def test_skin_differs_from_chase_db1_in_what_a_lesion_needs() -> None:
         "bundle_root",
         "threshold",
         "slice_size",
+        "fov_diameter",
         "standardize",
         "postprocessing",
     }
@@ -126,7 +127,8 @@ def test_training_evaluation_and_inference_agree(name: str) -> None:
     train, inference, both = (
         config(*(file_of(name, file) for file in files)) for files in (["train"], ["inference"], ["train", "evaluate"])
     )
-    for key in ("network_def", "network", "network_name", "recurrences", "slice_size", "standardize", "bundle_root"):
+    shared = ("network_def", "network", "network_name", "recurrences", "slice_size", "fov_diameter", "standardize")
+    for key in (*shared, "bundle_root"):
         assert train[key] == inference[key] == both[key], key
     for key in ("threshold", "window_size", "window_overlap", "window"):
         assert inference[key] == both[key], key
@@ -137,6 +139,7 @@ def test_training_evaluation_and_inference_agree(name: str) -> None:
             "@standardize",
             "@window",
         )
+        assert inferer["fov_diameter"] == "@fov_diameter"
     # Weights in another memory layout would round differently.
     multi = content(name, "multi_gpu_train")
     made = "@network_def.to(@device, memory_format=torch.channels_last)"

@@ -16,9 +16,9 @@ from picture_examples import SKIN_NAMES, SPLITS, STARE_NAMES, below, disc
 from PIL import Image
 
 from monai_r2unet.datasets import chase_db1, drive, load_datalist, skin, stare
-from monai_r2unet.field_of_view import field_of_view
 from monai_r2unet.datasets.pictures import foreground, hold_out_last
 from monai_r2unet.errors import InputError
+from monai_r2unet.field_of_view import field_of_view
 from monai_r2unet.io import read_image
 
 # ---- masks -----------------------------------------------------------------------------------------------------------

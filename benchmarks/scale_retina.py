@@ -1,0 +1,114 @@
+"""Measure the retina bundles on photographs of other cameras and of other sizes, at the bundle's scale and without it.
+
+    MONAI_R2UNET_DATA=<data> python benchmarks/scale_retina.py
+
+Writes `benchmarks/results/scale_retina.json`, with F1 pooled inside the field of view at each bundle's own threshold:
+
+- `across`: every bundle on the test photographs of the other data sets (all of STARE, which has no test photographs);
+- `zoomed`: the first five test photographs of the bundle's own data set as they are, enlarged two, three and four times
+  and halved, against the reference at the same size.
+
+Each bundle on its own data set at its own size is not measured again: its photographs are within the tolerance of the
+scale, so that nothing is resized (`tests/test_scale.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+from PIL import Image
+
+from monai_r2unet.datasets import load_datalist
+from monai_r2unet.io import read_image
+from monai_r2unet.metrics import ConfusionCounts, confusion
+from monai_r2unet.results import versions, write_json
+from monai_r2unet.segmenter import Segmenter
+
+RESULT = Path(__file__).parent / "results" / "scale_retina.json"
+BUNDLES = ("drive", "chase_db1", "stare")
+ZOOMS = (1, 2, 3, 4, 0.5)
+ZOOMED = 5  # photographs
+
+Pixels = npt.NDArray[Any]
+
+
+def pixels(path: str) -> Pixels:
+    """A photograph (rows, columns, 3) or a mask (rows, columns)."""
+    return sitk.GetArrayFromImage(read_image(path))
+
+
+def zoom(image: Pixels, factor: float) -> Pixels:
+    """Enlarge or reduce a photograph smoothly, a mask by its nearest pixel or by the majority."""
+    if factor == 1:
+        return image
+    size = (round(image.shape[1] * factor), round(image.shape[0] * factor))
+    if image.ndim == 3:
+        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+    grey = Image.fromarray((255 * (image > 0)).astype(np.uint8))
+    return np.asarray(grey.resize(size, Image.Resampling.BOX if factor < 1 else Image.Resampling.NEAREST)) > 127
+
+
+def measure(segment: Segmenter, entries: list[dict[str, str]], factor: float = 1) -> dict[str, Any]:
+    """F1, pooled and of the worst photograph."""
+    pooled, worst = ConfusionCounts(), (2.0, "")
+    for entry in entries:
+        image, reference, fov = (zoom(pixels(entry[key]), factor) for key in ("image", "label", "fov"))
+        counted = confusion(segment(image), reference, fov > 0)
+        pooled += counted
+        worst = min(worst, (counted.dice, Path(entry["image"]).stem))
+    return {"photographs": len(entries), "f1": round(pooled.dice, 4), "worst_f1": round(worst[0], 4), "worst": worst[1]}
+
+
+def main() -> None:
+    """Measure all pairs and sizes; the result file is written anew after each."""
+    data = Path(os.environ["MONAI_R2UNET_DATA"])
+    result: dict[str, Any] = {
+        "command": "python benchmarks/scale_retina.py",
+        "measure": "F1 pooled inside the field of view, at the bundle's threshold",
+        "device": "cpu",
+        "versions": versions(),
+        "weights_sha256": {},
+        "zoomed": {},
+        "across": {},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        entries: dict[str, list[dict[str, str]]] = {}
+        for name in BUNDLES:
+            prepare = ["-m", "monai_r2unet", "prepare", name, str(data / name), f"{folder}/{name}"]
+            subprocess.run([sys.executable, *prepare], check=True, stdout=subprocess.DEVNULL)
+            splits = ("training", "validation", "test") if name == "stare" else ("test",)
+            entries[name] = [entry for split in splits for entry in load_datalist(f"{folder}/{name}", split)]
+        for name in BUNDLES:
+            segment = Segmenter(name, "cpu")
+            diameter = segment.inferer.fov_diameter
+            result["weights_sha256"][name] = segment.weights_sha256
+            for other in BUNDLES:
+                if other == name:
+                    continue
+                at_scale = measure(segment, entries[other])
+                segment.inferer.fov_diameter = None
+                result["across"][f"{name} on {other}"] = {
+                    "at_the_bundle_s_scale": at_scale,
+                    "at_their_own_pixels": measure(segment, entries[other]),
+                }
+                segment.inferer.fov_diameter = diameter
+                print(f"{name} on {other}", json.dumps(result["across"][f"{name} on {other}"]), flush=True)
+                write_json(result, RESULT)
+            result["zoomed"][name] = {
+                f"{factor:g}": measure(segment, entries[name][:ZOOMED], factor) for factor in ZOOMS
+            }
+            print(name, json.dumps(result["zoomed"][name]), flush=True)
+            write_json(result, RESULT)
+
+
+if __name__ == "__main__":
+    main()
