@@ -37,7 +37,7 @@ test-viewer: $(VIEWER)/.test
 	$(VIEWER)/bin/python -m pytest tests/viewer --dist loadfile
 
 screenshots: $(VIEWER)/.test
-	$(VIEWER)/bin/python docs/figures/viewer_screenshots.py
+	$(VIEWER)/bin/python -m benchmarks.viewer_screenshots
 
 label-server: $(LABEL)/.installed
 	$(LABEL)/bin/python -m label_server.serve --studies "$(STUDIES)" --bundles $(BUNDLES) --port $(PORT)

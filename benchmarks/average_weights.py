@@ -1,7 +1,7 @@
 """Average the parameters and running statistics of trainings of a bundle's R2U-Net; round them, if asked.
 
-    python benchmarks/average_weights.py second/model.pt third/model.pt models/model.pt
-    python benchmarks/average_weights.py --half third/model.pt models/model.pt
+    python -m benchmarks.average_weights second/model.pt third/model.pt models/model.pt
+    python -m benchmarks.average_weights --half third/model.pt models/model.pt
 
 A network that was trained on broad data and then on narrow data keeps more of the former when the two are averaged
 (Wortsman et al. 2022, arXiv:2203.05482). One file alone is its own average.

@@ -11,12 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import measure
-import peers
 import torch
-import volumes
 from torch import nn
 
+from benchmarks import measure, peers, volumes
 from monai_r2unet.bundle import find_bundle
 from monai_r2unet.checkpoints import load_weights
 from monai_r2unet.engines import OpenVINONetwork

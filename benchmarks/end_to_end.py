@@ -23,9 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import measure
-import volumes
-
+from benchmarks import measure, volumes
 from monai_r2unet.io import read_image
 
 LUNGMASK_PROCESS = Path(__file__).with_name("lungmask_process.py")

@@ -1,6 +1,6 @@
 """Count the voxels in which the masks of exported networks differ from torch's, on a whole chest CT.
 
-    MONAI_R2UNET_DATA=<data> python benchmarks/export_parity.py
+    MONAI_R2UNET_DATA=<data> python -m benchmarks.export_parity
 
 Segments patient 007 of LCTSC, a DICOM series of 512x512 pixels, with the shipped lung weights by each engine, all in
 float32 on the CPU, and writes `benchmarks/results/export_parity.json`.
@@ -15,18 +15,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-import measure
 import numpy as np
 import SimpleITK as sitk
-import volumes
 
+from benchmarks import measure, volumes
+from benchmarks.records import RESULTS
 from monai_r2unet.bundle import find_bundle
 from monai_r2unet.checkpoints import sha256
 from monai_r2unet.io import read_image
 from monai_r2unet.results import write_json
 from monai_r2unet.segmenter import Segmenter
 
-RESULT = Path(__file__).parent / "results" / "export_parity.json"
+RESULT = RESULTS / "export_parity.json"
 ENGINES = ("torch", "onnxruntime", "torchscript")
 
 
@@ -60,7 +60,7 @@ def main() -> None:
         image = read_image(path)
     counted = count(image)
     result = {
-        "command": "python benchmarks/export_parity.py",
+        "command": "python -m benchmarks.export_parity",
         "image": path.name,
         "values_sha256": hashlib.sha256(sitk.GetArrayViewFromImage(image)).hexdigest(),
         "size": list(image.GetSize()),

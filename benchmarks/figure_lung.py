@@ -1,6 +1,6 @@
 """Draw the README's figure: three slices of a test case, as segmented by the shipped weights, with its manual mask.
 
-MONAI_R2UNET_DATA=<data> python benchmarks/figure_lung.py
+MONAI_R2UNET_DATA=<data> python -m benchmarks.figure_lung
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 import SimpleITK as sitk
 
+from benchmarks.records import REPOSITORY
 from monai_r2unet.figures import agreement_colours, agreement_legend
 from monai_r2unet.io import read_image
 from monai_r2unet.metrics import confusion
@@ -20,7 +21,7 @@ from monai_r2unet.segmenter import Segmenter
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-FIGURE = Path(__file__).parents[1] / "docs" / "figures" / "lung.webp"
+FIGURE = REPOSITORY / "docs" / "figures" / "lung.webp"
 
 
 def main() -> None:

@@ -11,16 +11,15 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-import measure
 import numpy as np
 import SimpleITK as sitk
 import torch
-import volumes
-from cpu import Ours, lung_network
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks import measure, volumes
+from benchmarks.cpu import Ours, lung_network
 from monai_r2unet.bundle import find_bundle
 from monai_r2unet.io import read_image
 from monai_r2unet.segmenter import Segmenter

@@ -1,6 +1,6 @@
 """Compare candidate lung weights on the validation images, to choose between them.
 
-    python benchmarks/lung_validation.py lung_data second/model.pt third/model.pt model.pt
+    python -m benchmarks.lung_validation lung_data second/model.pt third/model.pt model.pt
 
 Adds to `benchmarks/results/lung_validation.json`: for each file the Dice pooled over the validation volumes of LCTSC
 and over the single slices of the paper's lung set, on their own grids.
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
+from benchmarks.records import RESULTS
 from monai_r2unet.checkpoints import sha256
 from monai_r2unet.datasets import load_datalist
 from monai_r2unet.io import read_image
@@ -21,7 +22,7 @@ from monai_r2unet.metrics import ConfusionCounts, confusion
 from monai_r2unet.results import versions, write_json
 from monai_r2unet.segmenter import Segmenter
 
-RESULT = Path(__file__).parent / "results" / "lung_validation.json"
+RESULT = RESULTS / "lung_validation.json"
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """How the speed benchmarks measure: candidates in turn, whole processes with their memory, and on what machine.
 
-Result files hold every sample; medians and ratios are made from them by `tables.py`.
+Result files hold every sample; medians and ratios are made from them by `benchmarks.tables`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from monai_r2unet.results import processor_name, versions
-
-REPOSITORY = Path(__file__).resolve().parents[1]
 
 # A process inherits the peak memory of the one that starts it, so a small one stands between: this script holds torch.
 _LAUNCHER = """

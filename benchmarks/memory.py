@@ -6,9 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import measure
-import volumes
-
+from benchmarks import measure, volumes
 from monai_r2unet.io import read_image
 
 

@@ -113,7 +113,7 @@ def lungmask_r231(python: Path) -> nn.Module:
     """The network of lungmask's model R231, from the file of an installed lungmask, under this process's torch.
 
     Args:
-        python: interpreter of an environment with lungmask, see `end_to_end.py`.
+        python: interpreter of an environment with lungmask, see `benchmarks.end_to_end`.
     """
     found = subprocess.run(
         [python, "-c", "import importlib.util as u; print(u.find_spec('lungmask').submodule_search_locations[0])"],

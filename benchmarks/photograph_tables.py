@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+from benchmarks.records import RESULTS
 from monai_r2unet.reproduce.paper import TABLE_I, TABLE_II
 
-RESULTS = Path(__file__).parent / "results"
 MEASURES = ("dice", "jaccard", "sensitivity", "specificity", "accuracy", "auc")
 # The paper's columns of what is measured the same way.
 PAPER_RETINA = {"dice": "F1", "sensitivity": "SE", "specificity": "SP", "accuracy": "AC", "auc": "AUC"}
@@ -31,7 +30,7 @@ def table(name: str) -> str:
             "",
             f"{CASES[name](result)}; R2U-Net with t = 2 and 1.05 million parameters{copies}. A photograph takes "
             f"{seconds['median']:.2f} s from file to mask (median; {result['processor']}, {result['threads']} threads)."
-            f" Measured by `{result['command']}`; everything else is in `benchmarks/results/{path.name}` of the "
+            f" Measured by `{COMMANDS[name]}`; everything else is in `benchmarks/results/{path.name}` of the "
             "repository.",
         ]
     )
@@ -126,6 +125,8 @@ def mean_lesion(result: Mapping[str, Any]) -> tuple[str, Mapping[str, float]]:
 
 
 ROWS = {"drive": retina, "chase_db1": retina, "stare": left_out, "skin": skin}
+COMMANDS = {name: f"python -m benchmarks.measure_photographs {name}" for name in ROWS}
+COMMANDS["stare"] = "python -m benchmarks.stare_leave_one_out WORK"
 CASES = {name: folds if name == "stare" else test_set for name in ROWS}
 HEADLINES = {"drive": pooled, "chase_db1": pooled, "stare": mean_left_out, "skin": mean_lesion}
 BUNDLES = tuple(ROWS)

@@ -1,6 +1,6 @@
 """Choose the least extent in mm to which slices of CT are fitted, on the validation volume of LCTSC.
 
-    MONAI_R2UNET_DATA=<data> python benchmarks/scale_ct.py
+    MONAI_R2UNET_DATA=<data> python -m benchmarks.scale_ct
 
 Segments every fifth slice of LCTSC 006 with the lung bundle as it is scanned (500 mm wide), cropped to either side, to
 200, 250 and 300 mm around the body's middle, and in pixels of 4 mm, each with extents from 200 mm (every slice is
@@ -18,12 +18,13 @@ import SimpleITK as sitk
 import torch
 from torch.nn import functional
 
+from benchmarks.records import RESULTS
 from monai_r2unet.io import read_image
 from monai_r2unet.metrics import confusion
 from monai_r2unet.results import versions, write_json
 from monai_r2unet.segmenter import Segmenter
 
-RESULT = Path(__file__).parent / "results" / "scale_ct.json"
+RESULT = RESULTS / "scale_ct.json"
 EXTENTS = [200.0, 250.0, 300.0, 350.0, 400.0, 450.0, 500.0, 550.0]
 PIXEL = 4.0  # mm, of the coarse form
 
@@ -88,7 +89,7 @@ def main() -> None:
             dice.setdefault(name, {})[f"{extent:g} mm"] = round(measured[shown], 4)
         print(name, dice[name], flush=True)
     result = {
-        "command": "python benchmarks/scale_ct.py",
+        "command": "python -m benchmarks.scale_ct",
         "measure": "Dice of every fifth slice of LCTSC 006 by form and least extent",
         "weights_sha256": segment.weights_sha256,
         "device": "cpu",

@@ -1,11 +1,11 @@
 """Measure speed and memory, all or some parts, on a quiet machine.
 
-    python benchmarks/speed.py [cpu] [training] [memory] [end_to_end] [gpu]
+    python -m benchmarks.speed [cpu] [training] [memory] [end_to_end] [gpu]
 
 Writes `benchmarks/results/speed_<part>.json`, and the tables of README.md and docs/speed.md from them. What it needs:
 
 - MONAI_R2UNET_DATA, the folder with the public data, for memory and end_to_end;
-- LUNGMASK_PYTHON, the Python of an environment with lungmask (`end_to_end.py` tells how to make one), for the
+- LUNGMASK_PYTHON, the Python of an environment with lungmask (`benchmarks.end_to_end` says how to make one), for the
   comparison with it in cpu and end_to_end;
 - a CUDA device for gpu; where there is none, it says so and goes on.
 
@@ -15,17 +15,20 @@ Writes `benchmarks/results/speed_<part>.json`, and the tables of README.md and d
 from __future__ import annotations
 
 import argparse
-import importlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import measure
 import torch
 
+from benchmarks import cpu, end_to_end, gpu, measure, memory, tables, training
+from benchmarks.records import RESULTS
 from monai_r2unet.bundle import find_bundle
 from monai_r2unet.results import write_json
 
-RESULTS = Path(__file__).parent / "results"
-PARTS = ("cpu", "training", "memory", "end_to_end", "gpu")
+PARTS: dict[str, Callable[..., dict[str, Any]]] = {
+    part.__name__.rpartition(".")[2]: part.measure_speed for part in (cpu, training, memory, end_to_end, gpu)
+}
 
 
 def main() -> None:
@@ -47,16 +50,16 @@ def main() -> None:
             continue
         print(f"{part}: measuring", flush=True)
         result = {
-            "command": f"python benchmarks/speed.py {part}",
+            "command": f"python -m benchmarks.speed {part}",
             "weights_sha256": find_bundle("lung").weights_sha256,
             **measure.machine(),
-            **importlib.import_module(part).measure_speed(tiny=options.tiny),
+            **PARTS[part](tiny=options.tiny),
         }
         path = options.results / f"speed_{part}.json"
         write_json(result, path)
         print(f"{part}: written to {path}", flush=True)
     if not options.tiny:
-        importlib.import_module("tables").main()
+        tables.main()
 
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+from benchmarks.records import RESULTS
+
 NETWORKS = {
     "ours": "R2U-Net as `segment` runs it",
     "reference": "the same, plain (float32, NCHW, layer by layer)",
@@ -34,10 +34,10 @@ class NotMeasured(Exception):
 
 
 def load(part: str) -> dict[str, Any]:
-    """The result file of a part of `speed.py`."""
+    """The result file of a part of `benchmarks.speed`."""
     path = RESULTS / f"speed_{part}.json"
     if not path.is_file():
-        raise NotMeasured(f"Not measured yet: `python benchmarks/speed.py {part}`.")
+        raise NotMeasured(f"Not measured yet: `python -m benchmarks.speed {part}`.")
     found: dict[str, Any] = json.loads(path.read_text())
     return found
 

@@ -1,6 +1,6 @@
 """Train and measure STARE as the paper does: 20 times, each time without the photograph that is then segmented.
 
-    MONAI_R2UNET_DATA=<data> python benchmarks/stare_leave_one_out.py WORK
+    MONAI_R2UNET_DATA=<data> python -m benchmarks.stare_leave_one_out WORK
 
 Each of the 20 trainings is the bundle's own, from the weights that ship for DRIVE, with all that it does chosen on the
 two validation photographs of its fold: the best epoch, and the threshold. Then the bundle's own `evaluating` measures
@@ -8,10 +8,10 @@ the photograph that was left out, in one pass and patch by patch, with the weigh
 ship. The same command goes on where an earlier one was stopped. Writes
 
 - `benchmarks/results/stare_test.json`: the measures of every photograph and their means;
-- `benchmarks/results/stare_leave_one_out/<photograph>.webp`: the probabilities of vessel, so that anyone who has the
-  data can measure again without training 20 networks: 255 times their square root, compressed with losses that move
-  the AUC by some 0.0003;
-- `benchmarks/results/stare_training/`: what the training of the weights that ship printed (the first fold's).
+- `benchmarks/results/stare_leave_one_out.zip`: `<photograph>.webp`, the probabilities of vessel, so that anyone who has
+  the data can measure again without training 20 networks: 255 times their square root, compressed with losses that
+  move the AUC by some 0.0003;
+- `benchmarks/results/stare_training.jsonl`: what the training of the weights that ship printed (the first fold's).
 """
 
 from __future__ import annotations
@@ -19,19 +19,23 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import statistics
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import measure
 import numpy as np
 import SimpleITK as sitk
 import torch
-from average_weights import rounded
-from photographs_test import PATCH, RESULTS, evaluation, prepare, run, seconds
 from PIL import Image
 
+from benchmarks import measure
+from benchmarks.average_weights import rounded
+from benchmarks.collect import collect_training
+from benchmarks.measure_photographs import PATCH, evaluation, prepare, run, seconds
+from benchmarks.records import REPOSITORY, RESULTS
+from monai_r2unet.atomic import written_whole
 from monai_r2unet.checkpoints import sha256
 from monai_r2unet.datasets import load_datalist
 from monai_r2unet.results import write_json
@@ -57,23 +61,16 @@ def main() -> None:
             run(*training_command(str(prepared / "leave_out" / name), str(work / name)), "--resume", "auto")
     folds = [measured(prepared / "leave_out" / name, work / name) for name in names]
 
-    maps = RESULTS / "stare_leave_one_out"
-    maps.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        shutil.copyfile(work / name / MAP, maps / f"{name}.webp")
-    training = RESULTS / "stare_training"
-    training.mkdir(parents=True, exist_ok=True)
-    first = json.loads((work / names[0] / "results.json").read_text())
+    write_maps({name: (work / name / MAP).read_bytes() for name in names}, RESULTS / "stare_leave_one_out.zip")
     command = " ".join(("python", *training_command("DATA", "OUT")))
-    write_json({"command": command, **first, "dataset_dir": "DATA"}, training / "results.json")
-    shutil.copyfile(work / names[0] / "history.csv", training / "history.csv")
+    collect_training("stare", names[0], work / names[0], command, RESULTS)
     means = {way: {part: mean(folds, way, part) for part in PARTS} for way in ("one_pass", "patch_by_patch")}
-    config = json.loads((measure.REPOSITORY / "bundles/stare/configs/evaluate.json").read_text())
+    config = json.loads((REPOSITORY / "bundles/stare/configs/evaluate.json").read_text())
     photographs = [load_datalist(str(prepared / "leave_out" / name), "test")[0]["image"] for name in names]
     result = {
-        "command": "python benchmarks/stare_leave_one_out.py WORK",
+        "command": "python -m benchmarks.stare_leave_one_out WORK",
         "schedule": list(SCHEDULE),
-        "init_weights_sha256": sha256(measure.REPOSITORY / START),
+        "init_weights_sha256": sha256(REPOSITORY / START),
         "weights_sha256": sha256(work / names[0] / WEIGHTS),
         "weights_leave_out": names[0],
         "mirror": config["mirror"],
@@ -115,6 +112,13 @@ def measured(data: Path, out: Path) -> dict[str, Any]:
     }
     write_json(result, kept)
     return result
+
+
+def write_maps(maps: Mapping[str, bytes], path: Path) -> None:
+    """Write images into one archive; the same images make the same file."""
+    with written_whole(path, ".tmp") as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, content in maps.items():
+            archive.writestr(zipfile.ZipInfo(f"{name}.webp"), content)
 
 
 def training_command(data: str, out: str) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Write the tables of the README, the model cards and the docs from the result files in `benchmarks/results`.
 
-    python benchmarks/tables.py
+    python -m benchmarks.tables
 
 A table stands between `<!-- results: NAME -->` and `<!-- end -->`; a test compares it with the result file.
 """
@@ -10,20 +10,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-import photograph_tables
-import speed_tables
-
+from benchmarks import photograph_tables, speed_tables
+from benchmarks.records import REPOSITORY, RESULTS, read_lines
 from monai_r2unet.reproduce import tables as reproduced
 from monai_r2unet.reproduce.paper import TABLE_III
-from monai_r2unet.reproduce.records import read_results
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
-SLICES_ALONE = "reproduce/long/kaggle-default-R2UNet-t2-seed0.json"
+REPRODUCED = RESULTS / "reproduce.jsonl"
+# The run whose row stands beside ours: the paper's network, trained on its lung set alone.
+SLICES_ALONE = {"name": "kaggle", "network": "R2UNet", "recurrences": 2, "epochs": 80}
 MEASURES = ("dice", "jaccard", "sensitivity", "specificity", "accuracy")
 
 
@@ -39,11 +36,17 @@ def paper_lung() -> dict[str, float]:
     return {ours: TABLE_III["R2UNet", 3][column] for column, ours in names.items()}
 
 
+def slices_alone() -> dict[str, Any]:
+    """The result of the network that was trained on the paper's lung set alone."""
+    (found,) = (run for run in read_lines(REPRODUCED) if SLICES_ALONE.items() <= {**run, **run["schedule"]}.items())
+    return found
+
+
 def lung() -> str:
     """What the shipped lung weights do on images they were not trained on."""
     result: dict[str, Any] = json.loads((RESULTS / "lung_test.json").read_text())
     slices, abdomen = result["paper_slices"], result["abdomen"]
-    alone: dict[str, Any] = json.loads((RESULTS / SLICES_ALONE).read_text())
+    alone = slices_alone()
     lines = [
         "| tested on | Dice = F1 | Jaccard | sensitivity | specificity | accuracy |",
         "|---|---|---|---|---|---|",
@@ -59,11 +62,11 @@ def lung() -> str:
         "Pooled over all pixels; R2U-Net with t = 2 and 1.05 million parameters. Worst of the test slices: Dice "
         f"{slices['worst'][0]['dice']:.3f}. In an abdomen of another scanner {100 * abdomen['share_of_body']:.2f} % "
         "of the body lay outside the lungs and was called lung.",
-        "Measured by `benchmarks/lung_test.py`; data, versions and seconds are in "
+        "Measured by `python -m benchmarks.measure_lung`; data, versions and seconds are in "
         "[the result file](benchmarks/results/lung_test.json).",
         f"The row of the network trained on the paper's set alone is of `{alone['command']}`, which took "
         f"{alone['training']['seconds'] / 60:.0f} minutes on one CPU core "
-        f"([the result file](benchmarks/results/{SLICES_ALONE})). It has seen single slices of the chest and no "
+        f"([the result file](benchmarks/results/{REPRODUCED.name})). It has seen single slices of the chest and no "
         "abdomen, which it takes for lung in a whole scan.",
     ]
     return "\n".join(lines)
@@ -82,7 +85,7 @@ def uncertainty() -> str:
     """How the score by which the MONAI Label server chooses images ranks them."""
     path = RESULTS / "uncertainty.json"
     if not path.is_file():
-        raise speed_tables.NotMeasured("Not measured yet: `python benchmarks/uncertainty.py`.")
+        raise speed_tables.NotMeasured("Not measured yet: `python -m benchmarks.uncertainty`.")
     result: dict[str, Any] = json.loads(path.read_text())
     rows = []
     for name, one in result["sets"].items():
@@ -92,7 +95,8 @@ def uncertainty() -> str:
         correlation = f"{one['spearman']:.2f} ({low:.2f} to {high:.2f})"
         rows.append([RANKED[name], str(one["count"]), correlation, *(f"{share:.3f}" for share in shares)])
     errors = ["mean error of all", "of the fifth with the highest scores", "of the worst fifth"]
-    note = f"Measured by `{result['command']}`; interval of the bootstrap over images, seed {result['seed']}."
+    interval = f"interval of the bootstrap over images, seed {result['seed']}"
+    note = f"Measured by `python -m benchmarks.uncertainty`; {interval}."
     return f"{speed_tables.table(['images', 'number', 'Spearman (95 % interval)', *errors], rows)}\n\n{note}"
 
 
@@ -114,14 +118,14 @@ def viewer() -> str:
         )
     note = (
         f"{found['processor']}, {found['cores']} cores for viewer, worker and headless {found['browser']}, without a "
-        f"graphics card; {len(starts)} starts, {len(samples)} slices. Measured by `python benchmarks/viewer.py`."
+        f"graphics card; {len(starts)} starts, {len(samples)} slices. Measured by `python -m benchmarks.viewer`."
     )
     return f"{speed_tables.table(['measured', 'median', 'slowest'], rows)}\n\n{note}"
 
 
 def papers(number: int) -> Callable[[], str]:
-    """What makes one of the paper's tables, with the results in `reproduce` beside its own."""
-    return lambda: list(reproduced.TABLES.values())[number - 1](read_results(RESULTS / "reproduce"))
+    """What makes one of the paper's tables, with the results in `reproduce.jsonl` beside its own."""
+    return lambda: list(reproduced.TABLES.values())[number - 1](read_lines(REPRODUCED))
 
 
 TABLES = {
@@ -155,7 +159,7 @@ def made(table: Callable[[], str]) -> str:
 def main() -> None:
     """Rewrite the files."""
     for name in FILES:
-        path = ROOT / name
+        path = REPOSITORY / name
         path.write_text(fill(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 

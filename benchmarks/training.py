@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import measure
-import peers
 import torch
-import volumes
 from monai.bundle import ConfigParser
 from monai.inferers import SimpleInferer
 from torch import nn
 
+from benchmarks import measure, peers, volumes
 from monai_r2unet.bundle import find_bundle
 from monai_r2unet.networks import R2UNet
 

@@ -1,6 +1,6 @@
 """Measure how well the score by which the MONAI Label server chooses images ranks them by their error, 1 - Dice.
 
-    MONAI_R2UNET_DATA=<data> python benchmarks/uncertainty.py
+    MONAI_R2UNET_DATA=<data> python -m benchmarks.uncertainty
 
 For every bundle but `stare`, whose weights left out a single photograph, on test images that it was not trained on, one
 by one: the score of `label_server.uncertainty`, and the error of the mask that `Segmenter` makes. Writes
@@ -14,20 +14,18 @@ by one: the score of `label_server.uncertainty`, and the error of the mask that 
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import measure
 import numpy as np
 import SimpleITK as sitk
-from photographs_test import SOURCES, prepare
 from scipy.stats import rankdata
 
-sys.path.insert(0, str(measure.REPOSITORY))  # label_server is no part of the installed package
-
+from benchmarks import measure
+from benchmarks.measure_photographs import SOURCES, prepare
+from benchmarks.records import RESULTS
 from label_server.uncertainty import uncertainty
 from monai_r2unet.datasets import load_datalist
 from monai_r2unet.io import read_image
@@ -35,7 +33,7 @@ from monai_r2unet.metrics import confusion
 from monai_r2unet.results import write_json
 from monai_r2unet.segmenter import Segmenter
 
-RESULT = Path(__file__).parent / "results" / "uncertainty.json"
+RESULT = RESULTS / "uncertainty.json"
 SEED = 0
 RESAMPLES = 2000
 EVERY = 4  # slice of a CT
@@ -125,7 +123,7 @@ def main() -> None:
     sets = {"paper_slices": ("lung", paper_slices(data)), "chest_slices": ("lung", chest_slices(data))}
     sets |= {name: (name, photographs(name, data)) for name in SOURCES}
     result = {
-        "command": "python benchmarks/uncertainty.py",
+        "command": "python -m benchmarks.uncertainty",
         "device": "cpu",
         "seed": SEED,
         **measure.machine(),

@@ -1,6 +1,6 @@
 """How long the viewer takes until a chest CT is seen, and from a key to the next slice. Writes results/viewer.json.
 
-Run ``python benchmarks/viewer.py`` in the environment of ``make test-viewer``, with ``MONAI_R2UNET_DATA`` set, on a
+Run ``python -m benchmarks.viewer`` in the environment of ``make test-viewer``, with ``MONAI_R2UNET_DATA`` set, on a
 machine that does nothing else. The viewer, its worker and headless Chromium share the two cores that it is held to.
 
 *First view*: from starting the command to the axial slice being visible in a browser that was open already, with the
@@ -19,15 +19,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import sync_playwright
-
+from benchmarks.browser import chromium, viewing
+from benchmarks.records import RESULTS
 from monai_r2unet.results import processor_name, versions
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY / "tests" / "viewer"))
-
-from conftest import BROWSER, FLAGS  # noqa: E402
-from viewer_process import Viewer  # noqa: E402
 
 CORES = 2
 SERIES = "volumes/LCTSC_007_dicom"
@@ -75,7 +69,7 @@ SLICES = """async (count) => {
 def main() -> int:
     """Measure and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks" / "results" / "viewer.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "viewer.json")
     parser.add_argument("--starts", type=int, default=5)
     parser.add_argument("--slices", type=int, default=40)
     options = parser.parse_args()
@@ -87,31 +81,25 @@ def main() -> int:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     facts = {"processor": processor_name(), "versions": versions(), "cores": _cores(), "image": [512, 512, 131]}
     result: dict[str, Any] = {**facts, "first_view_s": [], "slice_ms": {}}
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=BROWSER, headless=True, args=FLAGS.split())
-        result["browser"] = f"Chromium {chromium.version}"
+    with chromium() as browser:
+        result["browser"] = f"Chromium {browser.version}"
         for index in range(options.starts):
-            last = index == options.starts - 1
-            page = chromium.new_page(viewport={"width": 1280, "height": 720})
+            page = browser.new_page(viewport={"width": 1280, "height": 720})
             page.set_default_timeout(600_000)
             started = time.perf_counter()
-            viewer = Viewer.of_command_line(str(Path(data) / SERIES), "--folder", data)
-            try:
-                page.goto(viewer.address, wait_until="commit")
+            with viewing(str(Path(data) / SERIES), "--folder", data) as address:
+                page.goto(address, wait_until="commit")
                 page.wait_for_selector("#Red img", state="attached")
                 page.evaluate(SEEN)
                 result["first_view_s"].append(time.perf_counter() - started)
-                if last:
+                if index == options.starts - 1:
                     page.wait_for_selector("#device option[value=cpu]", state="attached")  # the worker is at rest
                     _measure_slices(page, "plain", options.slices, result["slice_ms"])
                     page.click("#segment:enabled")
                     page.wait_for_selector("#result .size")
                     page.wait_for_timeout(5000)
                     _measure_slices(page, "mask", options.slices, result["slice_ms"])
-            finally:
                 page.close()
-                viewer.close()
-        chromium.close()
     result["first_view_median_s"] = statistics.median(result["first_view_s"])
     result["slice_median_ms"] = {name: statistics.median(samples) for name, samples in result["slice_ms"].items()}
     options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

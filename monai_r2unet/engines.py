@@ -35,7 +35,7 @@ class OpenVINONetwork(nn.Module):
     It is compiled for every size of image that it meets, and the last few stay compiled. For the lung bundle that takes
     some two seconds, most of them on one thread, after which a slice takes some 0.6 of torch's time: with one thread it
     pays from some 40 slices of one size on, with more threads later, and in a process that stays, such as the worker,
-    once for all; for a single picture it does not. `benchmarks/cpu.py` measures both.
+    once for all; for a single picture it does not. `python -m benchmarks.speed cpu` measures both.
 
     Images run one by one, which is fastest and makes the result independent of the batch. As many threads work as
     torch uses when a size is first met.

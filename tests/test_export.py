@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import shlex
@@ -20,6 +19,7 @@ from monai.bundle import trt_export
 from monai.data import load_net_with_metadata
 from torch import nn
 
+from benchmarks import export_parity
 from monai_r2unet import cli
 from monai_r2unet.bundle import Bundle
 from monai_r2unet.checkpoints import load_weights, sha256
@@ -64,14 +64,12 @@ def values(image: sitk.Image) -> np.ndarray:
 # ---- a real case -----------------------------------------------------------------------------------------------------
 
 
-def test_masks_of_a_real_case_are_those_of_torch(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_masks_of_a_real_case_are_those_of_torch() -> None:
     """At most one voxel in 100,000 differs; the result file has the count of a whole chest."""
-    monkeypatch.syspath_prepend(repository / "benchmarks")
-    parity = importlib.import_module("export_parity")
     ct = read_image(LUNG / "sample" / "images" / "LCTSC_008.nii.gz")[:, :, slice(*SLICES)]
-    kept = json.loads(parity.RESULT.read_text())
-    assert kept["weights_sha256"] == Bundle(LUNG).weights_sha256, "run python benchmarks/export_parity.py"
-    for counted in (parity.count(ct), kept):
+    kept = json.loads(export_parity.RESULT.read_text())
+    assert kept["weights_sha256"] == Bundle(LUNG).weights_sha256, "run python -m benchmarks.export_parity"
+    for counted in (export_parity.count(ct), kept):
         assert 0.02 < counted["lung_voxels"] / counted["voxels"] < 0.5
         assert set(counted["differing_voxels"]) == {"onnxruntime", "torchscript"}
         for engine, differing in counted["differing_voxels"].items():

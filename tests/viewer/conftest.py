@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -15,12 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.browser import BROWSER, FLAGS
+
 TESTS = Path(__file__).resolve().parents[1]
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
 TIMEOUT = 180_000  # milliseconds; a busy machine takes its time
 MISSING = [name for name in ("trame_slicer", "slicer", "playwright") if importlib.util.find_spec(name) is None] + [
     "chromium"

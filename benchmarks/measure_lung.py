@@ -1,0 +1,129 @@
+"""Measure the shipped lung weights, once, on what they were not trained on.
+
+    MONAI_R2UNET_DATA=<data> python -m benchmarks.measure_lung
+
+Runs `monai-r2unet segment` and `evaluate` as a user would and writes `benchmarks/results/lung_test.json`:
+
+- the test patients 007 (512x512 DICOM series) and 008 of LCTSC, against the manual masks at their own resolution;
+- the 79 test slices of the paper's lung set, pooled and per slice;
+- an abdominal CT of another scanner that shows only the bases of the lungs: how much of the body outside them was
+  called lung. There is no reference mask: the lungs are the pieces of aerated tissue (below -400 HU) inside the body
+  that reach the top of the volume and its posterior half; a voxel called lung more than 6 mm from them is wrong.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from benchmarks.records import RESULTS
+from monai_r2unet.bundle import find_bundle
+from monai_r2unet.metrics import evaluate_case, summarize
+from monai_r2unet.results import versions, write_json
+from monai_r2unet.segmenter import Segmenter
+
+RESULT = RESULTS / "lung_test.json"
+
+
+def command(*arguments: str) -> None:
+    """Run `monai-r2unet` and stop at the first failure."""
+    subprocess.run([sys.executable, "-m", "monai_r2unet", *arguments], check=True)
+
+
+def volume(image: Path, reference: Path, work: Path) -> dict[str, Any]:
+    """Segment and evaluate one volume by the command line."""
+    mask, report, measures = work / "mask.nii.gz", work / "report.json", work / "measures.json"
+    command("segment", str(image), str(mask), "--bundle", "lung", "--report", str(report), "--overwrite")
+    command("evaluate", str(mask), str(reference), "--json", str(measures), "--overwrite")
+    reported = json.loads(report.read_text())
+    return {
+        "image": image.name,
+        "size": reported["size"],
+        "spacing_mm": reported["spacing_mm"],
+        "millilitres": reported["millilitres"],
+        "seconds": reported["seconds"],
+        **json.loads(measures.read_text())["pooled"],
+    }
+
+
+def slices(folder: Path) -> dict[str, Any]:
+    """The paper's lung set, its test slices: 16-bit PNG with HU = value - 1024."""
+    segment = Segmenter("lung")
+    cases = []
+    with (folder / "split_70_30.csv").open() as file:
+        names = [row["id"] for row in csv.DictReader(file) if row["split"] == "test"]
+    for name in names:
+        stored = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "images" / f"{name}.png"))).astype(np.int16)
+        reference = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "masks" / f"{name}.png"))) > 0
+        mask = segment((stored - 1024).T[..., None], spacing=(1.0, 1.0, 1.0))
+        cases.append(evaluate_case(name, mask[..., 0].T, reference))
+    summary = summarize(cases)
+    worst = sorted(summary.pop("cases"), key=lambda case: case["dice"])[:5]
+    return {**summary, "worst": [{"name": case["name"], "dice": case["dice"]} for case in worst]}
+
+
+def abdomen(image: Path, work: Path) -> dict[str, Any]:
+    """What of the body outside the lungs was called lung."""
+    mask_file = work / "abdomen.nii.gz"
+    command("segment", str(image), str(mask_file), "--bundle", "lung", "--overwrite")
+    ct = sitk.DICOMOrient(sitk.Cast(sitk.ReadImage(str(image)), sitk.sitkFloat32), "LPS")
+    called = sitk.GetArrayFromImage(sitk.DICOMOrient(sitk.ReadImage(str(mask_file)), "LPS")) > 0
+
+    tissue = sitk.BinaryMorphologicalOpening(sitk.BinaryThreshold(ct, -300, 1e9), [2, 2, 2])
+    tissue = sitk.RelabelComponent(sitk.ConnectedComponent(tissue)) == 1
+    body = sitk.JoinSeries([sitk.BinaryFillhole(tissue[:, :, k]) for k in range(tissue.GetDepth())])
+    body.CopyInformation(ct)
+    pieces = sitk.ConnectedComponent(sitk.And(body, sitk.BinaryThreshold(ct, -5000, -400)))
+    labels = sitk.GetArrayFromImage(pieces)
+    half = labels.shape[1] // 2
+    lungs = sorted(set(np.unique(labels[-1])) & set(np.unique(labels[:, half:])) - {0})
+    reference = sitk.GetImageFromArray(np.isin(labels, lungs).astype(np.uint8))
+    reference.CopyInformation(ct)
+    distance = sitk.GetArrayFromImage(
+        sitk.SignedMaurerDistanceMap(reference, insideIsPositive=False, squaredDistance=False, useImageSpacing=True)
+    )
+    inside = sitk.GetArrayFromImage(body) > 0
+    wrong = called & (distance > 6.0)
+    return {
+        "image": image.name,
+        "body_voxels": int(inside.sum()),
+        "lung_voxels_by_threshold": int(np.isin(labels, lungs).sum()),
+        "called_lung_voxels": int(called.sum()),
+        "wrongly_called_lung_voxels": int(wrong.sum()),
+        "share_of_body": float(wrong.sum() / inside.sum()),
+    }
+
+
+def main() -> None:
+    """Measure and write the result file."""
+    data = Path(os.environ["MONAI_R2UNET_DATA"])
+    volumes, lctsc = data / "volumes", data / "lung" / "lctsc"
+    bundle = find_bundle("lung")
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        result = {
+            "command": "python -m benchmarks.measure_lung",
+            "weights_sha256": bundle.weights_sha256,
+            "device": "cpu",
+            "versions": versions(),
+            "LCTSC_007": volume(volumes / "LCTSC_007_dicom", volumes / "LCTSC_007_lung.nii.gz", work),
+            "LCTSC_008": volume(lctsc / "LCTSC_008_ct.nii.gz", lctsc / "LCTSC_008_lung.nii.gz", work),
+            "paper_slices": slices(data / "lung" / "kmader"),
+            "abdomen": abdomen(volumes / "example_ct.nii.gz", work),
+        }
+    RESULT.parent.mkdir(exist_ok=True)
+    write_json(result, RESULT)
+    print(f"written: {RESULT}")
+
+
+if __name__ == "__main__":
+    main()
