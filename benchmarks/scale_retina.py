@@ -1,6 +1,6 @@
 """Measure the retina bundles on photographs of other cameras and of other sizes, at the bundle's scale and without it.
 
-    MONAI_R2UNET_DATA=<data> python benchmarks/scale_retina.py
+    MONAI_R2UNET_DATA=<data> python -m benchmarks.scale_retina
 
 Writes `benchmarks/results/scale_retina.json`, with F1 pooled inside the field of view at each bundle's own threshold:
 
@@ -72,7 +72,7 @@ def main() -> None:
     """Measure all pairs and sizes; the result file is written anew after each."""
     data = Path(os.environ["MONAI_R2UNET_DATA"])
     result: dict[str, Any] = {
-        "command": "python benchmarks/scale_retina.py",
+        "command": "python -m benchmarks.scale_retina",
         "measure": "F1 pooled inside the field of view, at the bundle's threshold",
         "device": "cpu",
         "versions": versions(),
