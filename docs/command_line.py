@@ -57,10 +57,11 @@ def usage(action: argparse.Action) -> str:
 
 
 def spelling(action: argparse.Action) -> str:
-    """How an argument is written, the name of its value included."""
-    takes = f" {value(action)}" if action.nargs != 0 else ""
-    names = [f"`{name}{takes}`" for name in action.option_strings] or [f"`{value(action)}`"]
-    return ", ".join(names)
+    """How an argument is written, the name of its value included; a bar in that would end the table's cell."""
+    takes = [f" {name}" for name in value(action).split("|")] if action.nargs != 0 else [""]
+    return ", ".join(
+        f"`{option}{name}`".replace("` ", "`") for option in action.option_strings or [""] for name in takes
+    )
 
 
 def value(action: argparse.Action) -> str:
