@@ -58,10 +58,9 @@ def usage(action: argparse.Action) -> str:
 
 def spelling(action: argparse.Action) -> str:
     """How an argument is written, the name of its value included; a bar in that would end the table's cell."""
-    takes = [f" {name}" for name in value(action).split("|")] if action.nargs != 0 else [""]
-    return ", ".join(
-        f"`{option}{name}`".replace("` ", "`") for option in action.option_strings or [""] for name in takes
-    )
+    values = value(action).split("|") if action.nargs != 0 else [""]
+    options = action.option_strings or [""]
+    return ", ".join(f"`{f'{option} {name}'.strip()}`" for option in options for name in values)
 
 
 def value(action: argparse.Action) -> str:
