@@ -2,7 +2,8 @@
 
     python -m benchmarks.speed [cpu] [training] [memory] [end_to_end] [gpu]
 
-Writes `benchmarks/results/speed_<part>.json`, and the tables of README.md and docs/speed.md from them. What it needs:
+Writes `benchmarks/results/speed_<part>.json`, and the tables of README.md and docs/reference/speed.md
+from them. What it needs:
 
 - MONAI_R2UNET_DATA, the folder with the public data, for memory and end_to_end;
 - LUNGMASK_PYTHON, the Python of an environment with lungmask (`benchmarks.end_to_end` says how to make one), for the

@@ -240,7 +240,8 @@ def summary() -> str:
     last = peak["runs"][-1]
     size = "x".join(map(str, [*peak["in_plane"], last["slices"]]))
     rows.append([f"peak memory of `segment`, {size}", f"{last['peak_bytes'] / 1e9:.2f} GB", "-"])
-    note = f"{conditions(whole)}. What was compared how, and more of it: [docs/speed.md](docs/speed.md)."
+    more = "What was compared how, and more of it: [speed and memory](docs/reference/speed.md)."
+    note = f"{conditions(whole)}. {more}"
     return f"{table(['measured', 'result', 'against'], rows)}\n\n{note}"
 
 

@@ -137,7 +137,14 @@ TABLES = {
     "viewer": viewer,
 }
 CARDS = tuple(f"bundles/{name}/docs/README.md" for name in photograph_tables.BUNDLES)
-FILES = ("README.md", "docs/reproduce.md", "docs/speed.md", "docs/monai_label.md", "docs/viewer.md", *CARDS)
+FILES = (
+    "README.md",
+    "docs/explanation/reproduction.md",
+    "docs/reference/speed.md",
+    "docs/how-to/monai_label.md",
+    "docs/how-to/viewer.md",
+    *CARDS,
+)
 
 
 def fill(text: str) -> str:

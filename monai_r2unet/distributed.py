@@ -1,6 +1,6 @@
 """Several processes that train one network, as torchrun starts them: on GPUs with NCCL, on CPUs with gloo.
 
-docs/distributed.md tells what is equal to a training in one process, and what ends and what restarts a job.
+docs/how-to/distributed.md says what equals a training in one process, and what ends or restarts a job.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Two aggregations, always named: *pooled* (one confusion table over the pixels of all images) and *per image* (a measure
 of each image, then mean and standard deviation). F1 and Dice of one confusion table are the same number,
 2TP / (2TP + FP + FN); the two columns of the paper can only differ because they are aggregated differently.
-docs/metrics.md has the definitions, the conventions for empty masks, and what the paper's columns really hold.
+docs/reference/metrics.md has the definitions and the conventions for empty masks.
 """
 
 from __future__ import annotations

@@ -18,7 +18,9 @@ from monai_r2unet.atomic import written_whole
 
 __all__ = ["format_extent", "format_measures", "format_summary", "processor_name", "versions", "write_json"]
 
-JACCARD_NOTE = "jaccard is the true Jaccard index; the paper's JSC columns hold its accuracy (docs/metrics.md)."
+JACCARD_NOTE = (
+    "jaccard is the true Jaccard index; the paper's JSC columns hold its accuracy (docs/explanation/paper_columns.md)."
+)
 
 
 def versions() -> dict[str, str]:

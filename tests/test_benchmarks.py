@@ -131,7 +131,7 @@ def test_every_part_runs_and_fills_its_table(tmp_path: Path, monkeypatch) -> Non
     speed.main()
 
     cpu = json.loads((tmp_path / "speed_cpu.json").read_text())
-    # Parameters of the small network are in docs/networks.md; the two unrollings differ in nothing but their work.
+    # Parameters of the small network are in docs/explanation/networks.md; the two unrollings differ only in their work.
     assert cpu["parameters"]["reference"] == cpu["parameters"]["naive_eq1"] == 1046129
     assert cpu["gflop"]["naive_eq1"] / cpu["gflop"]["reference"] == pytest.approx(1.64, abs=0.02)
     assert cpu["ours_against_reference"]["largest_difference_of_probability"] < 0.2

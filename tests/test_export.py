@@ -265,7 +265,7 @@ def test_what_the_documented_command_gives_to_tensorrt(
     name: str, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The command as the documentation has it, up to TensorRT itself, in whose place the network is scripted."""
-    text = (repository / "docs" / "export.md").read_text()
+    text = (repository / "docs" / "how-to" / "export.md").read_text()
     (command,) = re.findall(rf"^python -m monai.bundle trt_export (.* {name}_trt.ts .*)$", text, re.MULTILINE)
     words = iter(shlex.split(command))
     options: dict[str, Any] = {word.removeprefix("--"): next(words) for word in words}

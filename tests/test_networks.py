@@ -131,7 +131,7 @@ def test_no_kernel_per_step_explains_the_difference_of_the_rows_of_table_iv() ->
 
 
 def test_the_documentation_prints_these_numbers(repository: Path) -> None:
-    text = (repository / "docs" / "networks.md").read_text(encoding="utf-8")
+    text = (repository / "docs" / "explanation" / "networks.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| (`.+?`)[^|]*\|(.*)$", text, flags=re.MULTILINE))
 
     def numbers(line: str) -> list[int]:

@@ -3,7 +3,7 @@
     python examples/monai_deploy/app.py -i SERIES -o OUT
 
 SERIES is a folder with one DICOM series. The bundle is `lung`, or what the environment variable R2UNET_BUNDLE names.
-docs/export.md says what to install.
+docs/how-to/export.md says what to install.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The numbers of the paper (Alom et al. 2018, arXiv:1802.06955): Tables I, II, III and V, as they are printed.
 
-Its networks go under the names of ours. What its columns hold is in docs/metrics.md.
+Its networks go under the names of ours. What its columns hold is in docs/explanation/paper_columns.md.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Column(NamedTuple):
 _SE, _SP = Column("SE", "SE", measure="sensitivity"), Column("SP", "SP", measure="specificity")
 _F1, _AC = Column("F1", "F1", measure="f1"), Column("AC", "AC", measure="accuracy")
 _JSC = Column("JSC", "JSC")
-# The paper's AUC of Tables II and III is that of a mask: docs/metrics.md.
+# The paper's AUC of Tables II and III is that of a mask: docs/explanation/paper_columns.md.
 _BALANCED, _AUC = Column("(SE + SP) / 2", "AUC", measure="balanced_accuracy"), Column("ROC AUC", None, measure="auc")
 
 RETINA = (_F1, _SE, _SP, _AC, Column("AUC", "AUC", measure="auc"))
