@@ -83,9 +83,9 @@ def test_a_scale_given_by_hand(server, folder, segment, tmp_path):
     image = folder / "data" / "images" / "cropped.png"
     segment(image, tmp_path / "expected.png", "--bundle", folder / RETINA, "--trust-bundle", "--scale", "230px")
     np.testing.assert_array_equal(pixels(mask), pixels(tmp_path / "expected.png"))
-    with pytest.raises(MONAILabelClientException) as error:
+    with pytest.raises(MONAILabelClientException) as caught:
         server.client.infer(RETINA, "cropped", {"scale": "half"})
-    assert "the scale is 'half', expected a factor such as 0.5" in str(error.value)
+    assert "the scale is 'half', expected a factor such as 0.5" in caught.value.msg
 
 
 def test_an_enlarged_photograph_has_nearly_the_score_of_itself(server):
