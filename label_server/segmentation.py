@@ -49,8 +49,9 @@ class Segmentation(InferTask):
         return str(self.bundle.weights)
 
     def config(self) -> dict[str, Any]:
-        """What the client may choose: the device, and which weights of the ``models`` folder."""
-        return {"device": device_list(), "model_filename": weights_files(self.bundle)}
+        """What the client may choose: device, weights of the ``models`` folder, scale where the bundle takes one."""
+        scale = {"scale": ""} if "fov_diameter_px" in self.bundle.image_format.get("scale", {}) else {}
+        return {"device": device_list(), "model_filename": weights_files(self.bundle), **scale}
 
     def info(self) -> dict[str, Any]:
         """What clients are told: names and values of the labels, and what MONAI Label has no place for."""
@@ -64,6 +65,9 @@ class Segmentation(InferTask):
 
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Segment ``request["image"]``, a path.
+
+        ``request["scale"]`` is that of a fundus photograph whose field of view cannot be found: a factor, or the
+        diameter of its field of view in pixels, as ``"1400px"``; missing or empty to find it.
 
         Returns:
             Path of the mask, in the format that ``request["result_extension"]`` names, else in that of the image
@@ -87,7 +91,9 @@ class Segmentation(InferTask):
         image = read_image(source)
         read = time.perf_counter()
         with self._lock:
-            result = self.segmenter(request.get("device"), request.get("model_filename")).run(image)
+            result = self.segmenter(request.get("device"), request.get("model_filename")).run(
+                image, scale=request.get("scale") or None
+            )
         segmented = time.perf_counter()
         with tempfile.NamedTemporaryFile(suffix=ending, delete=False) as file:  # the server deletes it once it is sent
             target = file.name

@@ -206,6 +206,7 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
         **{key: bundle.metadata.get(key, "") for key in texts},
         "modality": bundle.image_format.get("modality", ""),
         "channels": bundle.image_format["num_channels"],
+        "scale": bundle.image_format.get("scale", {}),
         "labels": bundle.labels,
         "weights": bundle.weights_state(),
         "licence": bundle.weights_licence,

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from monai_r2unet.atomic import written_whole
+from monai_r2unet.bundle import find_bundle
 from monai_r2unet.checkpoints import sha256
 from monai_r2unet.datasets import load_datalist
 from monai_r2unet.datasets.datalist import FILE_NAME, SPLITS
@@ -48,8 +49,10 @@ _FACTS = {"dataset", "name", "protocol", "network", "recurrences", "seed", "fold
 
 
 def facts_of(study: Study, run: Run, schedule: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes two runs the same: data, network, seed, protocol and schedule."""
+    """What makes two runs the same: data, network, seed, protocol, schedule, and scale where the bundle states one."""
     observer = run.network == OBSERVER
+    stated = find_bundle(study.dataset).image_format.get("scale", {})
+    scale = {key: stated[key] for key in ("fov_diameter_px", "min_extent_mm") if key in stated}
     return {
         "dataset": study.dataset,
         "name": study.name,
@@ -60,6 +63,7 @@ def facts_of(study: Study, run: Run, schedule: Mapping[str, Any]) -> dict[str, A
         "fold": run.fold,
         "folds": len(study.folds),
         "schedule": {} if observer else dict(schedule),
+        **({} if observer or not scale else {"scale": scale}),
         "data": {
             **{split: len(load_datalist(run.data, split)) for split in SPLITS},
             "datalist_sha256": sha256(run.data / FILE_NAME),

@@ -85,7 +85,7 @@ TABLES: dict[str, Callable[[Sequence[Result]], str]] = {
 
 
 def _sections(results: Sequence[Result], dataset: str, title: str, columns: Sequence[Column], rows: PaperRows) -> str:
-    """A table for each budget that the data set was run with; results of different budgets never stand together."""
+    """A table for each budget and scale of the data set; results of different ones never stand together."""
     groups: dict[str, list[Result]] = {}
     observers: dict[str, list[Result]] = {}
     for result in results:
@@ -94,7 +94,7 @@ def _sections(results: Sequence[Result], dataset: str, title: str, columns: Sequ
         if result["network"] == OBSERVER:
             observers.setdefault(result["name"], []).append(result)
         else:
-            key = json.dumps([result["name"], result["protocol"], result["schedule"]])
+            key = json.dumps([result["name"], result["protocol"], result["schedule"], result.get("scale")])
             groups.setdefault(key, []).append(result)
     theirs = f"The paper's test took {paper.SECONDS[dataset]} s an image on its machine (Table V)."
     if not groups:
@@ -224,7 +224,17 @@ def _caption(title: str, group: Sequence[Result]) -> str:
     schedule = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in first["schedule"].items())
     data = ", ".join(f"{first['data'][split]} {split}" for split in ("training", "validation", "test"))
     folds = f", {first['folds']} times" if first["folds"] else ""
-    return f"**{name}**, protocol `{first['protocol']}`: {schedule}. Images: {data}{folds}."
+    return f"**{name}**, protocol `{first['protocol']}`: {schedule}. Images: {data}{folds}.{_scale(first)}"
+
+
+def _scale(result: Result) -> str:
+    """A sentence on the scale at which images were trained on and tested; empty for results that do not state it."""
+    scale = result.get("scale", {})
+    if "fov_diameter_px" in scale:
+        return f" Scale: field of view {scale['fov_diameter_px']:g} pixels wide."
+    if "min_extent_mm" in scale:
+        return f" Scale: slices of at least {scale['min_extent_mm']:g} mm."
+    return ""
 
 
 def _made_by(results: Sequence[Result]) -> list[str]:

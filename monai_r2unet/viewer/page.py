@@ -120,6 +120,7 @@ class Page:
             "cancel": lambda session: session.cancel,
             "bundle": lambda session: session.choose_bundle,
             "device": lambda session: session.choose_device,
+            "scale": lambda session: session.choose_scale,
             "window": lambda session: session.set_window,
             "automatic_window": lambda session: session.automatic_window,
             "slice": lambda session: session.scene.go_to,

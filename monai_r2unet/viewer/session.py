@@ -105,6 +105,7 @@ class Session:
             described = {"name": name, "size": texts.describe_image(image), "picture": image.GetDimension() == 2}
             self.tell(
                 image={**described, "grey": not self.scene.colour, "flat": "Red" in self.scene.single},
+                scale="",
                 result=None,
                 reference=None,
                 message={"kind": "warning", "text": " ".join(notes)} if notes else None,
@@ -141,11 +142,16 @@ class Session:
         bundle = self.bundles.get(name)
         if bundle is not None:
             self.tell(bundle=name, card=texts.bundle_card(bundle), problem=texts.bundle_problem(bundle))
+            self.tell(scaled=_goes_by_field_of_view(bundle))
 
     def choose_device(self, name: str) -> None:
         """Choose what to segment on."""
         if name in [device["id"] for device in self.state.devices]:
             self.tell(device=name)
+
+    def choose_scale(self, scale: str) -> None:
+        """Choose the scale of the photograph: a factor, the diameter of its field of view ("1400px"), or to find it."""
+        self.tell(scale=str(scale).strip())
 
     def _choose_bundle(self) -> None:
         """Choose a bundle that can be used and takes images like the one that is open."""
@@ -174,6 +180,7 @@ class Session:
             input=str(self.source),
             output=str(self.run.output),
             device=self.state.device,
+            **({"scale": self.state.scale} if self.state.scale and _goes_by_field_of_view(bundle) else {}),
         )
 
     def cancel(self) -> None:
@@ -301,3 +308,7 @@ class Session:
                 self.complain(error)
             finally:
                 self.tell(comparing=False)
+
+
+def _goes_by_field_of_view(bundle: dict[str, Any]) -> bool:
+    return "fov_diameter_px" in bundle["scale"]

@@ -19,6 +19,8 @@ STATE: dict[str, Any] = {
     "problem": "",
     "devices": [{"id": "auto", "name": "Automatic"}],
     "device": "auto",
+    "scaled": False,  # whether the bundle goes by the field of view
+    "scale": "",  # factor, or diameter of the field of view, of the photograph; empty to find it
     "running": False,
     "done": 0,
     "total": 0,

@@ -18,7 +18,7 @@ from R2UNetLib.segments import check_target
 from R2UNetLib.self_test import R2UNetTest
 from R2UNetLib.setup_section import SetupSection
 from R2UNetLib.shown import Status, show_result
-from R2UNetLib.texts import bundle_problem, describe_bundle, describe_time
+from R2UNetLib.texts import bundle_problem, describe_bundle, describe_time, goes_by_field_of_view
 from R2UNetLib.volumes import check_volume, slice_count
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import (
@@ -187,6 +187,7 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 cpuFallback=p.cpuFallback,
                 slices=slices,
                 allItems=p.allItems and self.ui.allItemsCheckBox.enabled,
+                scale=self._scale(),
             )
         )
 
@@ -194,7 +195,9 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Segment the slice that is shown."""
         p = self.parameters
         self._start(
-            lambda: self.logic.preview(p.inputVolume, p.bundle, device=p.device, cpuFallback=p.cpuFallback),
+            lambda: self.logic.preview(
+                p.inputVolume, p.bundle, device=p.device, cpuFallback=p.cpuFallback, scale=self._scale()
+            )
         )
 
     def onUndoButton(self, checked: bool = False) -> None:
@@ -212,6 +215,10 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Copy what helps those who help."""
         slicer.app.clipboard().setText(diagnostics(self.logic, self.ui.logTextEdit.plainText))
         self.status.say(_("The diagnostics are on the clipboard."))
+
+    def _scale(self) -> str | None:
+        """The scale that the user has typed, where the bundle takes one."""
+        return self.parameters.scale.strip() or None if self.ui.scaleLineEdit.enabled else None
 
     def _mayOverwrite(self, slices: tuple[int, int] | None) -> bool:
         p = self.parameters
@@ -266,6 +273,8 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.choices.show()
         self._updateSlices(volume)
         self.ui.allItemsCheckBox.setEnabled(volume is not None and sequence_of(volume) is not None)
+        for widget in (self.ui.scaleLabel, self.ui.scaleLineEdit):
+            widget.setEnabled(goes_by_field_of_view(bundle))
 
         problem = self._problemWith(volume, bundle)
         busy = self.logic.busy

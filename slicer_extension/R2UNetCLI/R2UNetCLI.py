@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--bundle", default="")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--cpu-fallback", action="store_true")
+    parser.add_argument("--scale", default="")
     parser.add_argument("--python", default="")
     options = parser.parse_args()
     if not options.bundle:
@@ -38,6 +39,7 @@ def main() -> int:
         "device": options.device,
         "overwrite": True,  # Slicer may have made the file already
         **({"cpu_fallback": True} if options.cpu_fallback else {}),
+        **({"scale": options.scale} if options.scale else {}),
     }
     command = [options.python or sys.executable, "-u", "-m", "monai_r2unet.worker"]
     environment = _clean_environment() if options.python else None

@@ -32,8 +32,9 @@ KEY = "uncertainty_lung"
 
 @pytest.fixture(scope="module")
 def series(tmp_path_factory, repository):
-    """The folder of a DICOM series: four slices of a chest, of which the last shows no lung."""
-    image = sitk.ReadImage(str(repository / "bundles/lung/sample/images/LCTSC_008.nii.gz"))[:, :, 3:19:4]
+    """The folder of a DICOM series: three slices through the middle of the lungs, and one of air, which is skipped."""
+    image = sitk.ReadImage(str(repository / "bundles/lung/sample/images/LCTSC_008.nii.gz"))[:, :, 5:12:2]
+    image[:, :, 3] = sitk.Image(image.GetSize()[:2], image.GetPixelID()) - 1000
     folder = tmp_path_factory.mktemp("series")
     direction = np.reshape(image.GetDirection(), (3, 3))
     writer = sitk.ImageFileWriter()

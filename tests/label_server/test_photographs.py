@@ -11,7 +11,10 @@ from PIL import Image
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed: `make test-label` installs it and runs these")
 
+from monailabel.client.client import MONAILabelClientException
+
 RETINA, SKIN = "chase_db1", "skin"
+DIAMETER = 115  # pixels; width of the field of view in the data set's photographs
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +25,14 @@ def folder(tmp_path_factory):
     for name in (RETINA, SKIN):
         examples.copy_bundle(name, folder)
     train = folder / RETINA / "configs" / "train.json"
-    train.write_text(json.dumps(json.loads(train.read_text()) | {"patches": 8, "batch_size": 4}))
+    small = {"patches": 8, "batch_size": 4, "fov_diameter": DIAMETER}
+    train.write_text(json.dumps(json.loads(train.read_text()) | small))
+    inference = folder / RETINA / "configs" / "inference.json"
+    inference.write_text(json.dumps(json.loads(inference.read_text()) | {"fov_diameter": DIAMETER}))
+    with Image.open(folder / "data" / "images" / "Image_11L.png") as photograph:
+        twice = photograph.resize((2 * photograph.width, 2 * photograph.height), Image.Resampling.BICUBIC)
+    twice.save(folder / "data" / "images" / "twice.png")
+    twice.crop((45, 40, 205, 200)).save(folder / "data" / "images" / "cropped.png")
     return folder
 
 
@@ -51,6 +61,38 @@ def test_inference_is_the_command_lines(server, folder, segment, tmp_path, bundl
     segment(image, tmp_path / "expected.png", "--bundle", folder / bundle, "--trust-bundle")
     np.testing.assert_array_equal(pixels(mask), pixels(tmp_path / "expected.png"))
     assert 0 < told["voxels"] < pixels(mask).size
+
+
+def test_a_photograph_of_another_size_is_brought_to_the_networks_scale(server, folder, segment, tmp_path):
+    mask, _ = server.client.infer(RETINA, "twice", {})
+    image, bundle = folder / "data" / "images" / "twice.png", ("--bundle", folder / RETINA, "--trust-bundle")
+    segment(image, tmp_path / "expected.png", *bundle)
+    segment(image, tmp_path / "as_it_is.png", *bundle, "--scale", "1")
+    np.testing.assert_array_equal(pixels(mask), pixels(tmp_path / "expected.png"))
+    assert (pixels(mask) != pixels(tmp_path / "as_it_is.png")).any()
+
+
+def test_a_scale_given_by_hand(server, folder, segment, tmp_path):
+    models = server.client.info()["models"]
+    assert models[RETINA]["config"]["scale"] == ""
+    assert "scale" not in models[SKIN]["config"]
+    _, told = server.client.infer(RETINA, "cropped", {"scale": ""})  # as the client sends a field left empty
+    assert "no dark surround was found" in " ".join(told["warnings"])
+    mask, told = server.client.infer(RETINA, "cropped", {"scale": "230px"})
+    assert told["warnings"] == []
+    image = folder / "data" / "images" / "cropped.png"
+    segment(image, tmp_path / "expected.png", "--bundle", folder / RETINA, "--trust-bundle", "--scale", "230px")
+    np.testing.assert_array_equal(pixels(mask), pixels(tmp_path / "expected.png"))
+    with pytest.raises(MONAILabelClientException) as caught:
+        server.client.infer(RETINA, "cropped", {"scale": "half"})
+    assert "the scale is 'half', expected a factor such as 0.5" in caught.value.msg
+
+
+def test_an_enlarged_photograph_has_nearly_the_score_of_itself(server):
+    scores = server.score(f"uncertainty_{RETINA}")["scores"]
+    assert set(scores) >= {"Image_11L", "twice", "cropped"}
+    assert abs(scores["twice"] - scores["Image_11L"]) < 0.05
+    assert all(0 < score <= 1 for score in scores.values())
 
 
 def test_labels_train_new_weights(server, folder):

@@ -114,6 +114,18 @@ def test_leave_one_out_is_the_mean_over_folds_and_waits_for_all() -> None:
     assert row[:3] == ["R2UNet", "not finished: 1 of 2 photographs", "-"]
 
 
+def test_results_say_at_which_scale_they_were_made_and_scales_are_never_mixed() -> None:
+    results = [
+        result("R2UNet", 0, 0.8, 0.9, scale={"fov_diameter_px": 538}),
+        result("R2UNet", 0, 0.7, 0.9),  # made before results stated it
+        result("R2UNet", 0, 0.6, 0.9, dataset="lung", name="kaggle", scale={"min_extent_mm": 400}),
+    ]
+    first, second = re.findall(r"^\*\*DRIVE\*\*.*$", table_of("drive", results), re.MULTILINE)
+    assert "20 test. Scale: field of view 538 pixels wide. The paper's test" in first
+    assert "Scale" not in second
+    assert "Scale: slices of at least 400 mm." in table_of("lung", results)
+
+
 def test_budgets_and_data_are_never_mixed() -> None:
     results = [
         result("R2UNet", 0, 0.8, 0.9, dataset="lung", name="kaggle"),

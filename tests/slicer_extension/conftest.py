@@ -119,7 +119,7 @@ def load(app: Any, workbench: Path) -> Callable[[str], Any]:
         mask = slicer.util.loadVolume(str(path.with_suffix(".expected.nrrd")))
         expected = slicer.util.arrayFromVolume(mask).copy()
         slicer.mrmlScene.RemoveNode(mask)
-        if name == "picture":
+        if name in ("picture", "fundus", "cropped"):
             storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
             storage.SetFileName(str(path))
             volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", name)

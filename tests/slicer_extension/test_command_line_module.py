@@ -34,6 +34,21 @@ def test_it_gives_the_command_lines_mask_and_tells_its_progress(workbench, tmp_p
     assert shares[-1] == 1
 
 
+def test_a_scale_given_by_hand(workbench, tmp_path):
+    import SimpleITK as sitk
+
+    image = workbench / "images" / "cropped.nrrd"
+    output = tmp_path / "out.nrrd"
+    options = ("--bundle", "eyes", "--python", workbench / "worker")
+    done = run(image, output, *options, "--scale", "230px")
+    assert done.returncode == 0, done.stderr
+    expected, got = sitk.ReadImage(str(image.with_suffix(".expected.nrrd"))), sitk.ReadImage(str(output))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(got), sitk.GetArrayFromImage(expected))
+    done = run(image, output, *options, "--scale", "0px")
+    assert done.returncode == 1
+    assert "the scale is '0px', expected a factor such as 0.5" in done.stderr
+
+
 def test_its_errors_are_sentences(workbench, tmp_path):
     image = workbench / "images" / "axial.nrrd"
     done = run(image, tmp_path / "out.nrrd")

@@ -57,6 +57,55 @@ def test_a_picture_gives_the_command_lines_mask(panel, wait, load, mask_of):
     assert panel.ui.resultTable.item(0, 1).text() == str(picture.expected.sum())
 
 
+def test_a_fundus_photograph_of_another_size_is_brought_to_the_networks_scale(panel, wait, load, mask_of):
+    photograph = load("fundus")
+    panel.parameters.bundle = "eyes"
+    result = segment(panel, wait, photograph.node)
+    assert 0 < photograph.expected.mean() < 1
+    np.testing.assert_array_equal(mask_of(result, photograph.node), photograph.expected)
+    as_it_is = panel.logic.process(photograph.node, "eyes", scale=1.0, waitForCompletion=True)
+    assert (mask_of(as_it_is, photograph.node) != photograph.expected).any()
+
+
+def test_a_photograph_without_a_dark_surround_is_scaled_by_hand(panel, wait, load, mask_of):
+    photograph = load("cropped")
+    panel.parameters.bundle = "eyes"
+    result = segment(panel, wait, photograph.node)
+    assert "no dark surround was found" in panel.ui.statusLabel.text
+    assert (mask_of(result, photograph.node) != photograph.expected).any()
+    for scale in ("230px", "0.5"):  # the same scale twice
+        panel.ui.scaleLineEdit.setText(scale)
+        result = segment(panel, wait, photograph.node)
+        assert panel.ui.statusLabel.text.startswith("Done in ")
+        assert "surround" not in panel.ui.statusLabel.text
+        np.testing.assert_array_equal(mask_of(result, photograph.node), photograph.expected)
+    show_slice(photograph.node, 0, 0)
+    panel.ui.previewButton.click()
+    wait(lambda: not panel.logic.busy)
+    np.testing.assert_array_equal(mask_of(preview(), photograph.node), photograph.expected)
+
+
+def test_a_wrong_scale_is_a_sentence(panel, wait, load):
+    photograph = load("cropped")
+    panel.parameters.bundle, panel.parameters.scale = "eyes", "half"
+    assert panel.ui.scaleLineEdit.text == "half"
+    assert segment(panel, wait, photograph.node) is None
+    assert "the scale is 'half', expected a factor such as 0.5" in panel.ui.statusLabel.text
+
+
+def test_only_bundles_that_go_by_the_field_of_view_take_a_scale(panel, wait, load, mask_of):
+    from R2UNetLib.problem import Problem
+
+    ct = load("axial")
+    panel.parameters.scale = "0.5"  # typed for a photograph before
+    assert not panel.ui.scaleLineEdit.enabled
+    np.testing.assert_array_equal(mask_of(segment(panel, wait, ct.node), ct.node), ct.expected)
+    with pytest.raises(Problem, match="does not go by the field of view"):
+        panel.logic.process(ct.node, "lung", scale=0.5, waitForCompletion=True)
+    panel.parameters.bundle = "eyes"
+    assert panel.ui.scaleLineEdit.enabled
+
+
 def test_the_result_has_names_colours_terminology_and_volume(panel, wait, load):
     import vtk
 

@@ -4,7 +4,9 @@
 
 - ``bundles``: ``lung`` and ``eyes`` (colour pictures) with random weights, ``empty`` without weights,
 - ``worker``: starts the worker with these bundles, whatever its arguments,
-- ``images``: a chest CT stored in several ways, and a colour picture, each with its ``.expected.nrrd``.
+- ``images``: a chest CT stored in several ways, and colour pictures, each with its ``.expected.nrrd``: ``picture``
+  (noise), ``fundus`` (twice as large as the network knows it) and ``cropped`` (the same without its dark surround,
+  segmented with the scale that ``FUNDUS_SCALE`` gives by hand).
 """
 
 from __future__ import annotations
@@ -18,11 +20,15 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 from lung_examples import copy_bundle, small_ct
+from PIL import Image
 
 from monai_r2unet import bundle, cli
 from monai_r2unet.networks import R2UNet
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+EYES_DIAMETER = 115  # pixels; width of the field of view that the bundle eyes knows: an eighth of CHASE_DB1's
+FUNDUS_SCALE = "230px"  # the diameter of the field of view of both fundus photographs
+
 WORKER = """#!/bin/sh
 exec "{python}" -c '
 import runpy
@@ -42,11 +48,21 @@ def write_eyes(root: Path) -> None:
     path = root / "configs" / "metadata.json"
     metadata = json.loads(path.read_text())
     metadata["weights"]["sha256"] = None
+    metadata["network_data_format"]["inputs"]["image"]["scale"]["fov_diameter_px"] = EYES_DIAMETER
     path.write_text(json.dumps(metadata))
     path = root / "configs" / "inference.json"
     inference = json.loads(path.read_text())
     inference["threshold"] = 0.5  # that of the trained weights means nothing to these
+    inference["fov_diameter"] = EYES_DIAMETER
     path.write_text(json.dumps(inference))
+
+
+def chest() -> sitk.Image:
+    """A small chest, 250 mm wide: its pixels are not larger than those that the lung bundle was tested on."""
+    image = small_ct(slices=5)
+    x, y, z = image.GetSpacing()
+    image.SetSpacing((x / 2, y / 2, z))
+    return image
 
 
 def stored_otherwise(image: sitk.Image) -> dict[str, sitk.Image]:
@@ -67,10 +83,12 @@ def stored_otherwise(image: sitk.Image) -> dict[str, sitk.Image]:
     }
 
 
-def picture() -> sitk.Image:
-    """A colour picture as Slicer holds one: a volume of one slice."""
-    colours = np.random.default_rng(3).integers(0, 255, (1, 48, 64, 3), dtype=np.uint8)
-    return sitk.GetImageFromArray(colours, isVector=True)
+def pictures() -> dict[str, sitk.Image]:
+    """Colour pictures as Slicer holds them: volumes of one slice."""
+    noise = np.random.default_rng(3).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    fundus = np.asarray(Image.open(REPOSITORY / "bundles/chase_db1/sample/images/Image_11L.jpg").reduce(4))
+    colours = {"picture": noise, "fundus": fundus, "cropped": fundus[40:200, 45:205]}
+    return {name: sitk.GetImageFromArray(values[None], isVector=True) for name, values in colours.items()}
 
 
 def main() -> None:
@@ -86,13 +104,15 @@ def main() -> None:
 
     images.mkdir()
     bundle._bundles_folder = lambda: bundles
-    for name, image in {**stored_otherwise(small_ct(slices=5)), "picture": picture()}.items():
+    for name, image in {**stored_otherwise(chest()), **pictures()}.items():
         path = images / f"{name}.nrrd"
         sitk.WriteImage(image, str(path))
-        which = "eyes" if name == "picture" else "lung"
-        code = cli.main(["segment", str(path), str(images / f"{name}.expected.nrrd"), "--bundle", which])
+        scale = ["--scale", FUNDUS_SCALE] if name == "cropped" else []
+        which = "eyes" if name in pictures() else "lung"
+        code = cli.main(["segment", str(path), str(images / f"{name}.expected.nrrd"), "--bundle", which, *scale])
         assert code == 0, name
-    sitk.WriteImage(picture()[:, :, 0], str(images / "picture.png"))
+    for name, image in pictures().items():
+        sitk.WriteImage(image[:, :, 0], str(images / f"{name}.png"))
 
 
 if __name__ == "__main__":

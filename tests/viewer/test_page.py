@@ -122,6 +122,37 @@ def test_a_photograph_is_shown_and_segmented_in_colour(show, images, tmp_path, w
     assert page.inner_text("#result .size") == f"{int(expected.sum()):,} pixels"
 
 
+def test_a_photograph_without_a_dark_surround_is_scaled_by_hand(show, images, tmp_path):
+    page = show("cropped.png")
+    assert page.input_value("#bundle") == "eyes"
+    expected = sitk.GetArrayFromImage(sitk.ReadImage(str(images / "cropped.expected.nrrd")))[0] * 255
+    segment(page)
+    page.wait_for_selector("#message.warning >> text=no dark surround was found")
+    mask = sitk.GetArrayFromImage(sitk.ReadImage(str(downloaded(page, ".png", tmp_path))))
+    assert (mask != expected).any()
+
+    page.fill("#scale", "230px")
+    segment(page)
+    page.wait_for_function("!document.querySelector('#cancel') && !document.querySelector('#message')")
+    mask = sitk.GetArrayFromImage(sitk.ReadImage(str(downloaded(page, ".png", tmp_path))))
+    np.testing.assert_array_equal(mask, expected)
+
+    page.fill("#scale", "half")
+    page.click("#segment:enabled")
+    page.wait_for_selector("#message.error >> text=the scale is 'half', expected a factor such as 0.5")
+
+    # A scale belongs to its photograph, and bundles that do not go by the field of view have none.
+    open_path(page, "fundus.png")
+    page.wait_for_selector("header .name >> text=fundus.png")
+    assert page.input_value("#scale") == ""
+    segment(page)
+    mask = sitk.GetArrayFromImage(sitk.ReadImage(str(downloaded(page, ".png", tmp_path))))
+    expected = sitk.GetArrayFromImage(sitk.ReadImage(str(images / "fundus.expected.nrrd")))[0]
+    np.testing.assert_array_equal(mask, expected * 255)
+    page.select_option("#bundle", "lung")
+    page.wait_for_function("document.querySelector('#scale') === null")
+
+
 def _quarter(picture, vertical, horizontal):
     rows, columns = picture.shape[0] // 2, picture.shape[1] // 2
     return picture[vertical * rows : (vertical + 1) * rows, horizontal * columns : (horizontal + 1) * columns]

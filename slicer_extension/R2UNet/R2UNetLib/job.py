@@ -28,6 +28,7 @@ class Job:
         target: segmentation to write into; None for a new one.
         items: volumes to segment one after the other: the volume itself, or the items of its sequence.
         preview: whether it is one slice for a look.
+        scale: factor, or diameter of the field of view, of a fundus photograph; None to find it in the photograph.
     """
 
     volume: slicer.vtkMRMLVolumeNode
@@ -39,6 +40,7 @@ class Job:
     target: slicer.vtkMRMLSegmentationNode | None
     items: list[slicer.vtkMRMLVolumeNode]
     preview: bool = False
+    scale: float | str | None = None
 
     folder: Path = field(init=False)
     item: int = 0  # the one that is being segmented

@@ -92,6 +92,7 @@ class R2UNetLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         cpuFallback: bool = False,
         slices: tuple[int, int] | None = None,
         allItems: bool = False,
+        scale: float | str | None = None,
         waitForCompletion: bool = False,
     ) -> slicer.vtkMRMLSegmentationNode | None:
         """Segment a volume.
@@ -105,6 +106,8 @@ class R2UNetLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
             cpuFallback: go on with the CPU when the memory of the graphics card is full.
             slices: index of the first and of the last axial slice; the others are left as they are. None for all.
             allItems: segment each item of the volume's sequence; only into a new segmentation.
+            scale: fundus photographs whose field of view cannot be found: the factor by which they are resized for the
+                network, or the diameter of their field of view in pixels, as "1400px". None to find it.
             waitForCompletion: return when all is done. Without it the listener is told.
 
         Returns:
@@ -131,7 +134,7 @@ class R2UNetLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
                 )
             )
         title = self._prepare(bundle)
-        job = Job(volume, bundle, title, device, cpuFallback, slices, segmentation, items)
+        job = Job(volume, bundle, title, device, cpuFallback, slices, segmentation, items, scale=scale)
         return self._run(job, waitForCompletion)
 
     def preview(
@@ -142,6 +145,7 @@ class R2UNetLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         *,
         device: str = "auto",
         cpuFallback: bool = False,
+        scale: float | str | None = None,
         waitForCompletion: bool = False,
     ) -> slicer.vtkMRMLSegmentationNode | None:
         """Segment one axial slice into the volume's preview; other slices of the preview stay as they are.
@@ -152,6 +156,7 @@ class R2UNetLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
             index: of the slice; None for the one that the Red view shows.
             device: see `process`.
             cpuFallback: see `process`.
+            scale: see `process`.
             waitForCompletion: see `process`.
 
         Returns:
@@ -163,7 +168,7 @@ class R2UNetLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         check_volume(volume)
         slices = (shown_slice(volume) if index is None else index,) * 2
         title = self._prepare(bundle)
-        job = Job(volume, bundle, title, device, cpuFallback, slices, None, [volume], preview=True)
+        job = Job(volume, bundle, title, device, cpuFallback, slices, None, [volume], preview=True, scale=scale)
         return self._run(job, waitForCompletion)
 
     def cancel(self) -> None:

@@ -19,6 +19,7 @@ class R2UNetParameters:
         firstSlice: index of an axial slice.
         lastSlice: index of an axial slice, which is segmented too.
         allItems: segment each item of the volume's sequence.
+        scale: factor, or diameter of the field of view ("1400px"), of a fundus photograph; empty to find it.
         outputSegmentation: to write into; None for a new one.
         result: the segmentation that was made last.
     """
@@ -31,5 +32,6 @@ class R2UNetParameters:
     firstSlice: Annotated[int, Minimum(0)] = 0
     lastSlice: Annotated[int, Minimum(0)] = 0
     allItems: bool = False
+    scale: str = ""
     outputSegmentation: vtkMRMLSegmentationNode
     result: vtkMRMLSegmentationNode

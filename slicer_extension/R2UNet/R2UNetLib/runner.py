@@ -106,6 +106,7 @@ class JobRunner:
             output=str(job.output(job.item)),
             device=job.device,
             **({"cpu_fallback": True} if job.cpu_fallback else {}),
+            **({} if job.scale is None else {"scale": job.scale}),
         )
 
     def _on_event(self, event: dict[str, Any]) -> None:

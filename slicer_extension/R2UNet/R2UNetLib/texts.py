@@ -22,6 +22,11 @@ def describe_bundle(bundle: dict[str, Any]) -> str:
     return "<br>".join([html.escape(bundle["task"]), *lines])
 
 
+def goes_by_field_of_view(bundle: dict[str, Any] | None) -> bool:
+    """Whether a bundle resizes photographs by their field of view, and so takes a scale."""
+    return bundle is not None and "fov_diameter_px" in bundle.get("scale", {})
+
+
 def describe_device(device: dict[str, Any]) -> str:
     """A device by its name, with its free memory where that is known."""
     if device.get("free_bytes") is None or device.get("total_bytes") is None:

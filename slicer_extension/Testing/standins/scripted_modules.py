@@ -152,6 +152,8 @@ class Connection:
         elif kind == "QSpinBox":
             widget.setRange(-(2**31) if parameter.minimum is None else parameter.minimum, 2**31 - 1)
             signal, read, write = widget.valueChanged, lambda: widget.value, widget.setValue
+        elif kind == "QLineEdit":
+            signal, read, write = widget.textChanged, lambda: widget.text, widget.setText
         elif kind == "qMRMLNodeComboBox":
             widget.nodeTypes = parameter.node_types
             signal, read, write = widget.currentNodeChanged, widget.currentNode, widget.setCurrentNode
