@@ -64,7 +64,8 @@ def slices(folder: Path) -> dict[str, Any]:
     for name in names:
         stored = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "images" / f"{name}.png"))).astype(np.int16)
         reference = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "masks" / f"{name}.png"))) > 0
-        mask = segment((stored - 1024).T[..., None], spacing=(1.0, 1.0, 1.0))
+        # Of unknown size: taken to fill the network's square, 400 mm, as a chest does.
+        mask = segment((stored - 1024).T[..., None], spacing=(400 / 256, 400 / 256, 1.0))
         cases.append(evaluate_case(name, mask[..., 0].T, reference))
     summary = summarize(cases)
     worst = sorted(summary.pop("cases"), key=lambda case: case["dice"])[:5]

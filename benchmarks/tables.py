@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any
 
-from benchmarks import photograph_tables, speed_tables
+from benchmarks import photograph_tables, scale_tables, speed_tables
 from benchmarks.records import REPOSITORY, RESULTS, read_lines
 from monai_r2unet.reproduce import tables as reproduced
 from monai_r2unet.reproduce.paper import TABLE_III
@@ -132,6 +132,7 @@ TABLES = {
     "lung": lung,
     **photograph_tables.TABLES,
     **{f"table_{number}": papers(number) for number in (1, 2, 3)},
+    **scale_tables.TABLES,
     **speed_tables.TABLES,
     "uncertainty": uncertainty,
     "viewer": viewer,
@@ -142,6 +143,7 @@ FILES = (
     "docs/explanation/reproduction.md",
     "docs/reference/speed.md",
     "docs/how-to/monai_label.md",
+    "docs/how-to/segment.md",
     "docs/how-to/viewer.md",
     *CARDS,
 )

@@ -44,7 +44,7 @@ LAYOUT = Layout(
     form="2d_images/ID_<patient>_Z_<slice>.tif with 2d_masks/ID_<patient>_Z_<slice>.tif",
     description=(
         "Kaggle lungs: single axial CT slices, raw values taken as HU though they are not exactly that, voxel size "
-        "unknown and set to 1 mm"
+        "unknown and set so that a slice is 400 mm wide"
     ),
     licence="Kaggle lungs: not established, see the data set's page",
     reference="Kaggle lungs: K. S. Mader, Finding and Measuring Lungs in CT Data, kaggle.com",

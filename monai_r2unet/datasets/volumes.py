@@ -13,6 +13,7 @@ from monai_r2unet.io import read_image
 __all__ = ["ENDINGS", "finish_pair", "read_volume", "same_size", "split_ending"]
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".png", ".tiff", ".tif")
+UNKNOWN_EXTENT = 400.0  # mm; longer side of a picture
 _PICTURES = (".png", ".tiff", ".tif")
 
 
@@ -28,7 +29,7 @@ def read_volume(path: Path) -> sitk.Image:
     """Read a scalar image as a volume of three dimensions; a 2D image becomes a volume of one slice.
 
     PNG and TIFF hold a print resolution at best, no geometry: they are taken as axial, rows from the patient's right to
-    left, columns from front to back (LPS), with a spacing of 1 mm.
+    left, columns from front to back (LPS), and 400 mm wide, as chests are usually reconstructed.
 
     Raises:
         InputError: if the file cannot be read completely, or is a colour image.
@@ -38,7 +39,7 @@ def read_volume(path: Path) -> sitk.Image:
     if channels != 1:
         raise InputError(f"{path} has {channels} channels instead of one; save it as greyscale")
     if split_ending(path)[1] in _PICTURES:
-        image.SetSpacing([1.0] * image.GetDimension())
+        image.SetSpacing([UNKNOWN_EXTENT / max(image.GetSize())] * image.GetDimension())
     return sitk.JoinSeries(image) if image.GetDimension() == 2 else image
 
 
