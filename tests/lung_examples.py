@@ -51,7 +51,10 @@ def write_random_weights(path: Path, seed: int = 0) -> Path:
 
 
 def copy_bundle(folder: Path) -> Path:
-    """A folder with the bundle `lung` as it is shipped, but with random weights, and working on 64 x 64 pixels."""
+    """A folder with the bundle `lung` as it is shipped, but with random weights, and working on 64 x 64 pixels.
+
+    It says nothing of the extents that it was tested on: the images of these tests are smaller than any patient.
+    """
     root = folder / "lung"
     shutil.copytree(LUNG / "configs", root / "configs")
     for name, changes in {
@@ -59,7 +62,10 @@ def copy_bundle(folder: Path) -> Path:
         "metadata.json": {"weights": {"file": "models/model.pt", "sha256": None, "licence": "none"}},
     }.items():
         path = root / "configs" / name
-        path.write_text(json.dumps(json.loads(path.read_text()) | changes), encoding="utf-8")
+        content = json.loads(path.read_text()) | changes
+        if name == "metadata.json":
+            del content["network_data_format"]["inputs"]["image"]["scale"]["tested_extent_mm"]
+        path.write_text(json.dumps(content), encoding="utf-8")
     (root / "models").mkdir()
     write_random_weights(root / "models" / "model.pt")
     return folder

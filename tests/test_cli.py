@@ -316,6 +316,7 @@ def test_segment_writes_mask_probabilities_and_report(run: Run, work: Path, bund
         "spacing_mm": pytest.approx(image.GetSpacing()),
         "voxels": voxels,
         "millilitres": pytest.approx(millilitres),
+        "scale": None,
         "warnings": [],
     }
     assert set(seconds) == {"read", "load", "prepare", "infer", "restore", "write"}

@@ -183,7 +183,7 @@ def test_16_bit_png_becomes_one_axial_slice(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(image.dataobj)[:, :, 0], stored.T.astype(int) - 1024)
     np.testing.assert_array_equal(np.asarray(label.dataobj)[:, :, 0], stored.T < 600)
     # Columns run to the patient's left and rows to the back, which in NIfTI (RAS) are the negative directions.
-    np.testing.assert_array_equal(image.affine, np.diag([-1, -1, 1, 1]))
+    np.testing.assert_array_equal(image.affine, np.diag([-50, -50, 1, 1]))  # 400 mm wide
     loaded = LoadImaged(keys=["image", "label"], ensure_channel_first=True)(load_datalist(dest, "training")[0])
     assert loaded["image"].shape == loaded["label"].shape == (1, 8, 6, 1)
 
@@ -363,7 +363,7 @@ def test_kaggle_divides_70_30_by_patient(tmp_path: Path) -> None:
         array_of(tmp_path / "out/images/ID_0003_Z_0001.nii.gz")[0],
         array_of(tmp_path / "in/2d_images/ID_0003_Z_0001.tif"),
     )
-    assert "1 mm" in datalist["description"]
+    assert "400 mm" in datalist["description"]
 
 
 def test_a_known_patient_stays_in_its_set(tmp_path: Path) -> None:

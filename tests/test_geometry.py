@@ -114,8 +114,8 @@ def test_every_order_in_memory(
 
 
 def padded(segmenter: Segmenter, image: sitk.Image) -> sitk.Image:
-    """The mask with the chest, 391 x 316 mm, in the middle of a square of 700 mm."""
-    segmenter.inferer.min_extent = 700
+    """The mask with the chest, 391 x 316 mm, in the middle of a square of 480 mm."""
+    segmenter.inferer.min_extent = 480
     try:
         return segmenter.run(image).mask
     finally:
