@@ -78,11 +78,11 @@ $(SLICER)/.test: pyproject.toml constraints.txt
 	touch $@
 
 # trame-slicer works with an older Slicer core than the one that the extension is tested with.
-$(VIEWER)/.test: pyproject.toml constraints.txt tests/viewer/constraints.txt
+$(VIEWER)/.test: pyproject.toml constraints.txt tests/apps/viewer/constraints.txt
 	test -x $(VIEWER)/bin/python || $(PYTHON) -m venv $(VIEWER)
 	grep -vE '^(slicer-core|vtk)==' constraints.txt > $(VIEWER)/constraints.txt
 	$(VIEWER)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(VIEWER)/constraints.txt \
-	    --constraint tests/viewer/constraints.txt --editable '.[viewer,viewer-test,dev]'
+	    --constraint tests/apps/viewer/constraints.txt --editable '.[viewer,viewer-test,dev]'
 	touch $@
 
 # MONAI Label needs an older pydicom than we do, which reads no DICOM with it.

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monai_r2unet.results import write_json
+from monai_r2unet.files import write_json
 
 
 def test_measures_that_do_not_exist_are_null_and_not_nan(tmp_path: Path) -> None:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import SimpleITK as sitk
 
-from monai_r2unet.atomic import written_whole
 from monai_r2unet.bundle import Bundle
-from monai_r2unet.dicom_series import is_dicom
 from monai_r2unet.errors import InputError
-from monai_r2unet.writing import check_place
+from monai_r2unet.files import written_whole
+from monai_r2unet.images.dicom_series import is_dicom
+from monai_r2unet.images.writing import check_place
 
 if TYPE_CHECKING:
     import pydicom

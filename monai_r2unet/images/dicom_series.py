@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from monai_r2unet.errors import InputError
-from monai_r2unet.image_files import orthonormal
+from monai_r2unet.images.grid import orthonormal
 
 __all__ = ["is_dicom", "read_dicom_file", "read_dicom_folder"]
 

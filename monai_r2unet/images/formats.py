@@ -20,10 +20,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from monai_r2unet.errors import InputError
-from monai_r2unet.photographs import ENDINGS as PHOTOGRAPHS
-from monai_r2unet.photographs import read_photograph
+from monai_r2unet.images.grid import axes_in_mm, orthonormal
+from monai_r2unet.images.photographs import ENDINGS as PHOTOGRAPHS
+from monai_r2unet.images.photographs import read_photograph
 
-__all__ = ["READERS", "axes_in_mm", "orthonormal"]
+__all__ = ["READERS"]
 
 SHEAR = 0.1  # of a voxel: what orthonormal axes may move a voxel by
 CONTROL = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f]")  # what no text holds
@@ -230,17 +231,3 @@ def _rigid(path: Path, matrix: np.ndarray, size: Sequence[int]) -> tuple[np.ndar
             "rectangular grid: resample it to one first"
         )
     return spacing, direction
-
-
-def orthonormal(direction: np.ndarray) -> np.ndarray:
-    """Return the perpendicular unit axes nearest to those in the columns, of the same handedness."""
-    left, _, right = np.linalg.svd(direction)
-    nearest: np.ndarray = left @ right
-    return nearest
-
-
-def axes_in_mm(image: sitk.Image) -> np.ndarray:
-    """Return the axes of an image as columns, in mm a voxel (LPS)."""
-    dimension = image.GetDimension()
-    matrix: np.ndarray = np.reshape(image.GetDirection(), (dimension, dimension)) * np.asarray(image.GetSpacing())
-    return matrix

@@ -7,11 +7,11 @@ import os
 import SimpleITK as sitk
 
 from monai_r2unet.bundle import Bundle
-from monai_r2unet.dicom_seg import check_dicom_seg, write_dicom_seg
 from monai_r2unet.errors import InputError
-from monai_r2unet.photographs import ENDINGS as PHOTOGRAPHS
-from monai_r2unet.seg_nrrd import write_seg_nrrd
-from monai_r2unet.writing import MASK_FORMATS, check_output, check_place, write_image, write_png
+from monai_r2unet.images.dicom_seg import check_dicom_seg, write_dicom_seg
+from monai_r2unet.images.photographs import ENDINGS as PHOTOGRAPHS
+from monai_r2unet.images.seg_nrrd import write_seg_nrrd
+from monai_r2unet.images.writing import MASK_FORMATS, check_output, check_place, write_image, write_png
 
 __all__ = ["MASK_ENDINGS", "check_mask_output", "write_mask"]
 

@@ -7,7 +7,6 @@ A file becomes a `SimpleITK.Image` (LPS, mm) whose pixels were all read and whos
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import os
 import re
@@ -18,16 +17,15 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from monai_r2unet.dicom_series import is_dicom, read_dicom_file, read_dicom_folder
 from monai_r2unet.errors import InputError
-from monai_r2unet.image_files import READERS, axes_in_mm
+from monai_r2unet.images.dicom_series import is_dicom, read_dicom_file, read_dicom_folder
+from monai_r2unet.images.formats import READERS
 
-__all__ = ["IMAGE_FORMATS", "Pathlike", "quiet_itk", "read_image", "read_image_with_notes", "reason_of", "same_grid"]
+__all__ = ["IMAGE_FORMATS", "Pathlike", "quiet_itk", "read_image", "read_image_with_notes", "reason_of"]
 
 Pathlike = str | os.PathLike[str]
 
 IMAGE_FORMATS = (*READERS, ".dcm")  # and folders of DICOM
-SAME_GRID = 1e-3  # of a voxel
 
 
 def read_image(path: Pathlike, *, series: str | None = None) -> sitk.Image:
@@ -106,12 +104,3 @@ def _read(path: Path, series: str | None) -> sitk.Image:
     if is_dicom(path):
         return read_dicom_file(path)
     raise InputError(f"{path} has an unknown format, expected one of {', '.join(IMAGE_FORMATS)}: convert it first")
-
-
-def same_grid(a: sitk.Image, b: sitk.Image) -> bool:
-    """Tell whether two images have the same size and, to 1e-3 of a voxel at every corner, the same geometry."""
-    if a.GetSize() != b.GetSize():
-        return False
-    corners = np.array(list(itertools.product(*((0, n) for n in a.GetSize()))))
-    shift = np.subtract(a.GetOrigin(), b.GetOrigin()) + corners @ (axes_in_mm(a) - axes_in_mm(b)).T
-    return bool(np.abs(shift).max() <= SAME_GRID * min(a.GetSpacing()))

@@ -10,7 +10,7 @@ from typing import Any
 import SimpleITK as sitk
 
 from monai_r2unet.errors import InputError
-from monai_r2unet.writing import write_image
+from monai_r2unet.images.writing import write_image
 
 __all__ = ["write_seg_nrrd"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from monai_r2unet.errors import InputError
-from monai_r2unet.image_files import axes_in_mm
+from monai_r2unet.images.grid import axes_in_mm
 
 __all__ = ["axial_axis", "put_slices", "take_slices"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import SimpleITK as sitk
 from PIL import Image
 
-from monai_r2unet.atomic import written_whole
 from monai_r2unet.errors import InputError
-from monai_r2unet.reading import Pathlike, quiet_itk, read_image, reason_of
+from monai_r2unet.files import written_whole
+from monai_r2unet.images.reading import Pathlike, quiet_itk, read_image, reason_of
 
 __all__ = ["MASK_FORMATS", "check_output", "check_place", "write_image", "write_png"]
 

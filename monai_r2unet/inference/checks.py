@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from monai_r2unet.errors import InputError
-from monai_r2unet.slices import UP, axial_axis
+from monai_r2unet.images.slices import UP, axial_axis
 
 __all__ = [
     "check_channels",
@@ -143,7 +143,7 @@ def tilted_slices(image: sitk.Image) -> str | None:
     """Why the slices are not those that a network of axial slices knows, or ``None``.
 
     Nothing is resampled: a volume is cut along the one of its own axes that is nearest to the body's long axis, see
-    :func:`~monai_r2unet.slices.axial_axis`. A rotation within the slices tilts none of them.
+    :func:`~monai_r2unet.images.slices.axial_axis`. A rotation within the slices tilts none of them.
 
     Args:
         image: a picture, which has no tilt, or a volume.

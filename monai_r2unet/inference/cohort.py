@@ -13,24 +13,28 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-from torch.distributed.rendezvous import rendezvous
-
-from monai_r2unet.cohort_records import RECORDS, CaseResult, check_report, read_records, write_record, write_tables
-from monai_r2unet.dicom_series import is_dicom
 from monai_r2unet.errors import InputError, known_error, sentence_of
-from monai_r2unet.image_files import READERS
-from monai_r2unet.io import read_image, read_image_with_notes, write_image
-from monai_r2unet.outputs import MASK_ENDINGS, check_mask_output, write_mask
-from monai_r2unet.reports import describe_result, describe_segmenter
-from monai_r2unet.results import versions
-from monai_r2unet.segmenter import Segmentation, Segmenter
+from monai_r2unet.images.dicom_series import is_dicom
+from monai_r2unet.images.formats import READERS
+from monai_r2unet.images.masks import MASK_ENDINGS, check_mask_output, write_mask
+from monai_r2unet.images.reading import read_image, read_image_with_notes
+from monai_r2unet.images.writing import write_image
+from monai_r2unet.inference.cohort_records import (
+    RECORDS,
+    CaseResult,
+    check_report,
+    read_records,
+    write_record,
+    write_tables,
+)
+from monai_r2unet.inference.reports import describe_result, describe_segmenter
+from monai_r2unet.inference.segmenter import Segmentation, Segmenter
+from monai_r2unet.provenance import versions
 
-__all__ = ["CaseResult", "failures_everywhere", "is_cohort", "segment_cohort"]
+__all__ = ["is_cohort", "segment_cohort"]
 
 DATA_OF_HEADERS = (".raw", ".zraw", ".raw.gz")  # what .mhd and .nhdr files refer to
 MAP_ENDING = ".nii.gz"  # of the probabilities
@@ -125,23 +129,6 @@ def segment_cohort(
     about = {"input": str(source), "output": str(dest), **describe_segmenter(segmenter), "versions": versions()}
     write_tables(dest, outputs, None if report is None else Path(report), about)
     return results
-
-
-def failures_everywhere(failed: int) -> int:
-    """The failed cases of all processes that torchrun started, once all have finished; elsewhere ``failed`` itself.
-
-    torchrun ends every process as soon as one leaves with an error, so that whoever has failures must wait for the
-    others.
-    """
-    if not torch.distributed.is_torchelastic_launched():
-        return failed
-    forever = timedelta(days=365)
-    store, _, count = next(rendezvous("env://", timeout=forever))
-    store.add("failed", failed)
-    store.add("finished", 1)
-    while store.add("finished", 0) < count:
-        time.sleep(0.2)
-    return int(store.add("failed", 0))
 
 
 # ---- the cases -------------------------------------------------------------------------------------------------------

@@ -13,10 +13,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from monai_r2unet.atomic import written_whole
 from monai_r2unet.errors import InputError
-from monai_r2unet.io import check_place
-from monai_r2unet.results import write_json
+from monai_r2unet.files import write_json, written_whole
+from monai_r2unet.images.writing import check_place
 
 __all__ = ["RECORDS", "CaseResult", "check_report", "read_records", "write_record", "write_tables"]
 

@@ -51,7 +51,7 @@ class InferenceConfig(ConfigParser):
         self["device"] = device
 
     def part(self, name: str) -> Any:
-        """One of the parts that a :class:`~monai_r2unet.segmenter.Segmenter` takes from the bundle.
+        """One of the parts that a :class:`~monai_r2unet.Segmenter` takes from the bundle.
 
         Raises:
             InputError: if the configuration does not give it.

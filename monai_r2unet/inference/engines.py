@@ -2,7 +2,7 @@
 
 An engine is a module that takes the network's place: it is made from the network, with its weights, and maps the same
 images to the same logits, within rounding. `ENGINES` names them all. OpenVINO is faster on CPUs once it has been built;
-the other two run what `monai_r2unet.export` writes, as other programs will.
+the other two run what `monai_r2unet.inference.export` writes, as other programs will.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import torch
 from torch import nn
 
 from monai_r2unet.errors import InputError, first_line
-from monai_r2unet.export import onnx_session, run_onnx, to_onnx, to_torchscript
-from monai_r2unet.inferers import fastest_type, is_out_of_memory
-from monai_r2unet.startup import hidden_modules
+from monai_r2unet.inference.export import onnx_session, run_onnx, to_onnx, to_torchscript
+from monai_r2unet.inference.inferers import fastest_type, is_out_of_memory
+from monai_r2unet.inference.startup import hidden_modules
 
 __all__ = ["ENGINES", "Engine", "ONNXRuntimeNetwork", "OpenVINONetwork", "check_engine", "with_engine"]
 

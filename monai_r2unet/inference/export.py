@@ -20,11 +20,12 @@ import torch
 from monai.data import save_net_with_metadata
 from torch import nn
 
-from monai_r2unet.atomic import written_whole
 from monai_r2unet.bundle import Bundle, find_bundle
-from monai_r2unet.checkpoints import load_weights, sha256
 from monai_r2unet.errors import InputError, first_line
-from monai_r2unet.writing import check_place
+from monai_r2unet.files import sha256, written_whole
+from monai_r2unet.images.writing import check_place
+from monai_r2unet.inference.config import InferenceConfig
+from monai_r2unet.networks.weights import load_weights
 
 __all__ = ["ENDINGS", "TOLERANCE", "export_network", "onnx_session", "run_onnx", "to_onnx", "to_torchscript"]
 
@@ -66,7 +67,7 @@ def export_network(
         raise InputError(f"unknown ending of {path.name}, expected one of: {', '.join(ENDINGS)}")
     check_place(path, overwrite=overwrite)
     found = find_bundle(bundle, trusted=trust_bundle)
-    config = found.inference("cpu")
+    config = InferenceConfig(found.root, "cpu")
     network: nn.Module = config.part("network_def").eval()
     source = found.weights if weights is None else Path(weights)
     load_weights(network, source, found.weights_sha256 if weights is None else None)

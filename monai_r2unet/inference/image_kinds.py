@@ -14,7 +14,8 @@ from monai.data import MetaTensor
 from monai.utils.enums import MetaKeys, SpaceKeys
 
 from monai_r2unet.errors import InputError
-from monai_r2unet.io import read_image, to_metatensor
+from monai_r2unet.images.reading import read_image
+from monai_r2unet.transforms.metatensor import to_metatensor
 
 __all__ = ["as_kind_of", "as_sitk"]
 

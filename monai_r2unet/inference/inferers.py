@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from monai_r2unet.errors import NotEnoughMemoryError
-from monai_r2unet.transforms import (
+from monai_r2unet.transforms.fit import (
     field_of_view_scale,
     fit_in_plane,
     in_plane_size,
@@ -88,7 +88,8 @@ class SliceBySliceInferer(Inferer):
             trained with mirrored images.
         min_extent: mm that the square of ``slice_size`` pixels shows at least: slices of a narrower field of view are
             padded and not magnified. ``None``: every slice fills the square.
-        beyond: how slices are padded, see `monai_r2unet.transforms.fit_in_plane`: (air, soft tissue) in the units that
+        beyond: how slices are padded, see `monai_r2unet.transforms.fit.fit_in_plane`: (air, soft tissue) in the units
+        that
             ``slice_transform`` gives. ``None``: with zeros, on the far side.
         fov_diameter: width in pixels of the field of view of the fundus photographs that the network was trained on:
             photographs are resized to it before the network, and its probabilities back. ``None``: no resizing.

@@ -20,8 +20,9 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, LoadImaged, SaveImaged
 
 from monai_r2unet.bundle import Bundle, find_bundle
-from monai_r2unet.checkpoints import load_weights, sha256
-from monai_r2unet.checks import (
+from monai_r2unet.errors import InputError
+from monai_r2unet.files import sha256
+from monai_r2unet.inference.checks import (
     check_channels,
     check_dimension,
     check_finite,
@@ -32,15 +33,16 @@ from monai_r2unet.checks import (
     unfamiliar_field_of_view,
     unfamiliar_scale,
 )
-from monai_r2unet.engines import ENGINES, check_engine, with_engine
-from monai_r2unet.errors import InputError
-from monai_r2unet.image_kinds import as_kind_of, as_sitk
-from monai_r2unet.inference_config import blame
-from monai_r2unet.inferers import SliceBySliceInferer, fastest_type
-from monai_r2unet.io import from_metatensor, to_metatensor
-from monai_r2unet.transforms import field_of_view_scale
+from monai_r2unet.inference.config import InferenceConfig, blame
+from monai_r2unet.inference.devices import choose_device
+from monai_r2unet.inference.engines import ENGINES, check_engine, with_engine
+from monai_r2unet.inference.image_kinds import as_kind_of, as_sitk
+from monai_r2unet.inference.inferers import SliceBySliceInferer, fastest_type
+from monai_r2unet.networks.weights import load_weights
+from monai_r2unet.transforms.fit import field_of_view_scale
+from monai_r2unet.transforms.metatensor import from_metatensor, to_metatensor
 
-__all__ = ["Segmentation", "Segmenter", "choose_device", "without_notices"]
+__all__ = ["Segmentation", "Segmenter", "without_notices"]
 
 
 @dataclass(frozen=True)
@@ -75,26 +77,6 @@ class Segmentation:
         return self.voxels * float(np.prod(self.mask.GetSpacing())) / 1000.0
 
 
-def choose_device(device: str = "auto") -> torch.device:
-    """The torch device of a name: ``"auto"`` takes the first CUDA device, else the CPU.
-
-    Raises:
-        InputError: if the name is unknown or there is no such device.
-    """
-    if device == "auto":
-        if not torch.cuda.is_available():
-            return torch.device("cpu")
-        # Each of the processes that torchrun starts on a host takes a device of its own.
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    try:
-        chosen = torch.device(device)
-        torch.zeros(1, device=chosen).item()  # a device that exists and computes
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {device!r} cannot be used here ({reason}); try 'auto' or 'cpu'") from error
-    return chosen
-
-
 class Segmenter:
     """A bundle, loaded once, that segments images.
 
@@ -111,7 +93,7 @@ class Segmenter:
             faster type.
         engine: what runs the network: ``"torch"``; ``"openvino"``, which is faster on a CPU once it has been built; or
             ``"onnxruntime"`` or ``"torchscript"``, for masks as other programs get them from what
-            `monai_r2unet.export` writes. `monai_r2unet.engines` says which of them pays when.
+            `monai_r2unet.inference.export` writes. `monai_r2unet.inference.engines` says which of them pays when.
 
     Raises:
         InputError: on an unknown, damaged or not trusted bundle, an unknown device, an engine that is unknown, not
@@ -136,7 +118,7 @@ class Segmenter:
         self.bundle: Bundle = find_bundle(bundle, trusted=trust_bundle)
         self.device = choose_device(check_engine(engine, device))
         self.engine = engine
-        config = self.bundle.inference(str(self.device))
+        config = InferenceConfig(self.bundle.root, str(self.device))
         self.network: torch.nn.Module = config.part("network_def")
         own = weights is None
         self.weights = path = self.bundle.weights if weights is None else Path(weights)

@@ -19,20 +19,17 @@ import numpy as np
 import torch
 
 from monai_r2unet.errors import InputError
-from monai_r2unet.pixels import Array, check_shapes, foreground_of, ratio
-from monai_r2unet.roc import RocHistogram, RocScores, roc_auc
+from monai_r2unet.metrics.arrays import Array, check_shapes, foreground_of, ratio
+from monai_r2unet.metrics.roc import RocHistogram, RocScores
 
 __all__ = [
     "MEASURES",
-    "Case",
+    "CaseMeasures",
     "ConfusionCounts",
-    "RocHistogram",
-    "RocScores",
     "confusion",
     "evaluate_case",
     "measures_of",
     "pooled_roc",
-    "roc_auc",
     "summarize",
 ]
 
@@ -135,7 +132,7 @@ def confusion(prediction: Array, reference: Array, valid: Array | None = None) -
 
 
 @dataclass(frozen=True)
-class Case:
+class CaseMeasures:
     """What `summarize` needs of one image: its name, counts and, if there were probabilities, their histogram."""
 
     name: str
@@ -156,7 +153,7 @@ def evaluate_case(
     probabilities: Array | None = None,
     valid: Array | None = None,
     exact: bool = False,
-) -> Case:
+) -> CaseMeasures:
     """Compare one image's mask with its reference.
 
     Args:
@@ -172,11 +169,11 @@ def evaluate_case(
     """
     counts = confusion(prediction, reference, valid)
     if probabilities is None:
-        return Case(name, counts)
-    return Case(name, counts, (RocScores if exact else RocHistogram).of(probabilities, reference, valid))
+        return CaseMeasures(name, counts)
+    return CaseMeasures(name, counts, (RocScores if exact else RocHistogram).of(probabilities, reference, valid))
 
 
-def summarize(cases: Iterable[Case]) -> dict[str, Any]:
+def summarize(cases: Iterable[CaseMeasures]) -> dict[str, Any]:
     """The measures of a test set, both aggregations, ready for JSON: an undefined measure is None.
 
     Returns:
@@ -210,7 +207,7 @@ def summarize(cases: Iterable[Case]) -> dict[str, Any]:
     }
 
 
-def pooled_roc(cases: Sequence[Case]) -> RocHistogram | RocScores | None:
+def pooled_roc(cases: Sequence[CaseMeasures]) -> RocHistogram | RocScores | None:
     """That of the pixels of all cases; ``None`` unless every case had probabilities."""
     rocs: list[Any] = [case.roc for case in cases if case.roc is not None]  # all histograms or all exact
     return reduce(operator.add, rocs) if len(rocs) == len(cases) else None

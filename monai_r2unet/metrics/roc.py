@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from monai_r2unet.pixels import Array, check_probabilities, flat_scores, ratio
+from monai_r2unet.metrics.arrays import Array, check_probabilities, flat_scores, ratio
 
 __all__ = ["RocHistogram", "RocScores", "roc_auc"]
 

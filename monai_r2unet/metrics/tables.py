@@ -1,75 +1,15 @@
-"""Results as files and as text: what was measured, with what, said the same way everywhere."""
+"""Measures as tables of text."""
 
 from __future__ import annotations
 
-import json
-import math
-import os
-import platform
-import sys
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
-import torch
-
-from monai_r2unet.atomic import written_whole
-
-__all__ = ["format_extent", "format_measures", "format_summary", "processor_name", "versions", "write_json"]
+__all__ = ["format_measures", "format_summary"]
 
 JACCARD_NOTE = (
     "jaccard is the true Jaccard index; the paper's JSC columns hold its accuracy (docs/explanation/paper_columns.md)."
 )
-
-
-def versions() -> dict[str, str]:
-    """The versions that a result depends on."""
-    found = {"python": platform.python_version(), "torch": str(torch.__version__)}
-    for package in ("monai-r2unet", "monai", "numpy", "SimpleITK"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # a checkout that is not installed
-            found[package] = "not installed"
-    if torch.cuda.is_available():
-        found["cuda"] = str(torch.version.cuda)
-    if "openvino" in sys.modules:  # where it is the engine
-        found["openvino"] = version("openvino")
-    if sys.modules.get("onnxruntime") is not None:  # of one of several packages
-        found["onnxruntime"] = sys.modules["onnxruntime"].__version__
-    return found
-
-
-def processor_name() -> str:
-    """What the processor calls itself, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def write_json(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Write ``content`` whole or not at all: into a temporary file beside ``path``, which then takes its place.
-
-    Measures that do not exist, NaN, become ``null``, because JSON has no NaN.
-    """
-    text = json.dumps(_without_nan(content), indent=2, default=str, allow_nan=False)
-    with written_whole(Path(path), ".tmp") as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
-
-
-def _without_nan(content: Any) -> Any:
-    if isinstance(content, Mapping):
-        return {key: _without_nan(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_without_nan(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
-
-
-def format_extent(voxels: int | None, millilitres: float | None) -> str:
-    """How much was found, in columns: voxels and mL of a volume, pixels of a flat picture, which has no mL."""
-    return f"{voxels} pixels" if millilitres is None else f"{voxels} voxels\t{millilitres:.1f} mL"
 
 
 def format_measures(columns: Mapping[str, Mapping[str, float | None]]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import warnings
 import zipfile
@@ -11,18 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_r2unet.errors import InputError, first_line
+from monai_r2unet.files import sha256
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["is_whole", "latest", "load_weights", "sha256"]
-
-
-def sha256(path: str | os.PathLike[str]) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.sha256(file.read()).hexdigest()
+__all__ = ["is_whole", "latest", "load_weights"]
 
 
 def is_whole(path: Path) -> bool:

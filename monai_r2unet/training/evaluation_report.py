@@ -10,8 +10,10 @@ import torch
 from ignite.engine import Engine, Events
 
 from monai_r2unet.errors import InputError
-from monai_r2unet.metrics import Case, evaluate_case, pooled_roc, summarize
-from monai_r2unet.results import format_summary, versions, write_json
+from monai_r2unet.files import write_json
+from monai_r2unet.metrics.measures import CaseMeasures, evaluate_case, pooled_roc, summarize
+from monai_r2unet.metrics.tables import format_summary
+from monai_r2unet.provenance import versions
 
 __all__ = ["EvaluationReport"]
 
@@ -44,8 +46,8 @@ class EvaluationReport:
         self.threshold = threshold
         self.exact_auc = exact_auc
         self.find_threshold = find_threshold
-        self.cases: list[Case] = []
-        self.cases_inside: list[Case] = []
+        self.cases: list[CaseMeasures] = []
+        self.cases_inside: list[CaseMeasures] = []
 
     def attach(self, evaluator: Engine) -> None:
         """Report on ``evaluator``, whose output holds ``pred`` (probabilities) and ``label`` on the image's grid.

@@ -18,12 +18,13 @@ from ignite.handlers.checkpoint import BaseSaveHandler
 from monai.handlers import CheckpointSaver
 from torch import nn
 
-from monai_r2unet.atomic import written_whole
-from monai_r2unet.checkpoints import is_whole
-from monai_r2unet.distributed import share
-from monai_r2unet.figures import best_median_worst, learning_curve, overlays
-from monai_r2unet.metrics import confusion
-from monai_r2unet.results import format_measures, versions, write_json
+from monai_r2unet.files import write_json, written_whole
+from monai_r2unet.metrics.figures import best_median_worst, learning_curve, overlays
+from monai_r2unet.metrics.measures import confusion
+from monai_r2unet.metrics.tables import format_measures
+from monai_r2unet.networks.weights import is_whole
+from monai_r2unet.provenance import versions
+from monai_r2unet.training.distributed import share
 
 __all__ = ["AtomicCheckpointSaver", "TrainingProgress", "TrainingReport", "displayable", "slice_name"]
 

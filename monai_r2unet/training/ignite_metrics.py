@@ -11,7 +11,8 @@ from ignite.engine import Engine
 from ignite.metrics import Metric
 
 from monai_r2unet.errors import InputError
-from monai_r2unet.metrics import MEASURES, ConfusionCounts, RocHistogram, confusion, measures_of
+from monai_r2unet.metrics.measures import MEASURES, ConfusionCounts, confusion, measures_of
+from monai_r2unet.metrics.roc import RocHistogram
 
 __all__ = ["SegmentationMetrics"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from monai_r2unet.checkpoints import latest
-from monai_r2unet.distributed import agree
 from monai_r2unet.errors import InputError
+from monai_r2unet.networks.weights import latest
+from monai_r2unet.training.distributed import agree
 
 __all__ = ["checkpoint_to_resume", "set_aside"]
 

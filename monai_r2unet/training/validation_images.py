@@ -9,8 +9,8 @@ import torch
 from ignite.engine import Engine, Events
 from torch.utils.data import IterableDataset
 
-from monai_r2unet.figures import agreement_colours
-from monai_r2unet.handlers import displayable, slice_name
+from monai_r2unet.images.agreement import agreement_colours
+from monai_r2unet.training.handlers import displayable, slice_name
 
 __all__ = ["ValidationImages"]
 
@@ -19,8 +19,9 @@ class ValidationImages:
     """Write some slices or photographs of every validation to TensorBoard, always the same ones.
 
     Each is one picture, ``validation/NAME``: the image, and right of it the image with the agreement of prediction and
-    label painted over it (:func:`~monai_r2unet.figures.agreement_colours`). MONAI's ``TensorBoardImageHandler`` shows
-    slices of an epoch's last batch only. Where random patches are validated, nothing is written.
+    label painted over it (:func:`~monai_r2unet.images.agreement.agreement_colours`). MONAI's
+    ``TensorBoardImageHandler`` shows slices of an epoch's last batch only. Where random patches are validated, nothing
+    is written.
 
     Args:
         log_dir: folder of TensorBoard's event files.

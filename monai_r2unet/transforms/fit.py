@@ -16,7 +16,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from torch.nn import functional
 
-from monai_r2unet.field_of_view import field_of_view_diameter
+from monai_r2unet.images.field_of_view import field_of_view_diameter
 
 __all__ = [
     "FitInPlaned",
@@ -110,8 +110,8 @@ def fit_in_plane(
 class FitInPlaned(MapTransform):
     """Fit volumes (C, X, Y, Z) in their first two axes, or pictures (C, X, Y), into ``size`` x ``size``.
 
-    The same fitting as that of :class:`~monai_r2unet.inferers.SliceBySliceInferer`, so that a network sees in training
-    what it will see in use. Not invertible: for training and validation of slices, not for inference.
+    The same fitting as that of :class:`~monai_r2unet.inference.inferers.SliceBySliceInferer`, so that a network sees in
+    training what it will see in use. Not invertible: for training and validation of slices, not for inference.
 
     Args:
         keys: of the images and masks.
@@ -190,8 +190,8 @@ def rescale(images: torch.Tensor, factor: float, mode: str) -> torch.Tensor:
 class ScaleFieldOfViewd(MapTransform):
     """Resize fundus photographs (C, X, Y) until their field of view is ``diameter`` pixels wide.
 
-    The same scale as that of :class:`~monai_r2unet.inferers.SliceBySliceInferer` with a ``fov_diameter``, so that a
-    network sees in training what it will see in use. Photographs without a dark surround stay as they are. Not
+    The same scale as that of :class:`~monai_r2unet.inference.inferers.SliceBySliceInferer` with a ``fov_diameter``, so
+    that a network sees in training what it will see in use. Photographs without a dark surround stay as they are. Not
     invertible: for training and validation, not for inference.
 
     Args:

@@ -1,7 +1,4 @@
-"""Reading and writing of images, and their way into MONAI and back.
-
-`monai_r2unet.reading` and `monai_r2unet.writing` hold what does without MONAI, for programs that must start quickly.
-"""
+"""Images in MONAI's form and back, and the reader that gives it to a bundle's transforms."""
 
 from __future__ import annotations
 
@@ -18,26 +15,12 @@ from monai.data.utils import orientation_ras_lps
 from monai.utils.enums import MetaKeys, SpaceKeys
 from monai.utils.misc import ensure_tuple
 
-from monai_r2unet.dicom_series import is_dicom
 from monai_r2unet.errors import InputError
-from monai_r2unet.image_files import axes_in_mm
-from monai_r2unet.reading import IMAGE_FORMATS, Pathlike, read_image, read_image_with_notes, same_grid
-from monai_r2unet.writing import MASK_FORMATS, check_output, check_place, write_image, write_png
+from monai_r2unet.images.dicom_series import is_dicom
+from monai_r2unet.images.grid import axes_in_mm
+from monai_r2unet.images.reading import IMAGE_FORMATS, Pathlike, read_image
 
-__all__ = [
-    "IMAGE_FORMATS",
-    "MASK_FORMATS",
-    "SimpleITKReader",
-    "check_output",
-    "check_place",
-    "from_metatensor",
-    "read_image",
-    "read_image_with_notes",
-    "same_grid",
-    "to_metatensor",
-    "write_image",
-    "write_png",
-]
+__all__ = ["SimpleITKReader", "from_metatensor", "to_metatensor"]
 
 
 def to_metatensor(image: sitk.Image) -> MetaTensor:
@@ -83,7 +66,7 @@ def from_metatensor(mask: MetaTensor | torch.Tensor | np.ndarray, like: sitk.Ima
 
 
 class SimpleITKReader(ImageReader):
-    """`read_image` as a reader for MONAI: `{"_target_": "LoadImaged", "reader": "monai_r2unet.io.SimpleITKReader"}`.
+    """`read_image` as a reader for MONAI: `{"_target_": "LoadImaged", "reader": "monai_r2unet.transforms.metatensor.SimpleITKReader"}`.
 
     LoadImage tries its other readers when `read` fails, so that what is refused here, such as a mixed DICOM series,
     would come back as nonsense from another. Hence the file is read in `get_data`, whose errors reach the user.

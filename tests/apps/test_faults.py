@@ -22,25 +22,29 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from lung_examples import copy_bundle, small_ct
 
-from monai_r2unet.atomic import ABANDONED
+from monai_r2unet import Segmenter
 from monai_r2unet.bundle import find_bundle
-from monai_r2unet.outputs import write_mask
-from monai_r2unet.segmenter import Segmenter
+from monai_r2unet.files import ABANDONED
+from monai_r2unet.images.masks import write_mask
+from tests.helpers.lung_examples import copy_bundle, small_ct
 
 FORKS = r"""
 import json, os, resource, shutil, signal, sys, time, traceback
 from pathlib import Path
 import SimpleITK as sitk
-from monai_r2unet import cli, cohort, jobs, outputs, reports, segmenter, worker
+from monai_r2unet.apps.cli.main import main
+from monai_r2unet.inference import cohort, reports, segmenter
+from monai_r2unet.apps.worker import runner
+from monai_r2unet.images import masks
+from monai_r2unet import worker
 from monai_r2unet.bundle import Bundle
 
 def write_for_ever(first, second, output, bundle):
-    masks = [sitk.ReadImage(first), sitk.ReadImage(second)]
+    alternating = [sitk.ReadImage(first), sitk.ReadImage(second)]
     while True:
-        for mask in masks:
-            outputs.write_mask(mask, output, bundle=Bundle(Path(bundle)), source=first, overwrite=True)
+        for mask in alternating:
+            masks.write_mask(mask, output, bundle=Bundle(Path(bundle)), source=first, overwrite=True)
 
 def folder_gone_after_segmenting(folder, *arguments):
     run = segmenter.Segmenter.run
@@ -49,9 +53,9 @@ def folder_gone_after_segmenting(folder, *arguments):
         shutil.rmtree(folder)
         return result
     segmenter.Segmenter.run = run_and_remove
-    return cli.main(arguments)
+    return main(arguments)
 
-WHAT = {"command line": lambda *a: cli.main(a), "write": write_for_ever, "vanish": folder_gone_after_segmenting,
+WHAT = {"command line": lambda *a: main(a), "write": write_for_ever, "vanish": folder_gone_after_segmenting,
         "worker": lambda: worker.main()}
 print("ready", flush=True)
 for line in sys.stdin:
@@ -94,7 +98,7 @@ class Forks:
     """Runs what is asked for in a process of its own."""
 
     def __init__(self) -> None:
-        root = str(Path(__file__).resolve().parents[1])
+        root = str(Path(__file__).resolve().parents[2])
         environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             [sys.executable, "-c", FORKS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment

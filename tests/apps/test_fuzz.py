@@ -23,14 +23,15 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from cohort_examples import write_dicom
-from lung_examples import copy_bundle, small_ct
-from test_segmenter_bundles import SLICE_BY_SLICE, make_bundle
 
-from monai_r2unet.cli import main
+from monai_r2unet import Segmenter
+from monai_r2unet.apps.cli.main import main
 from monai_r2unet.errors import InputError
-from monai_r2unet.io import read_image, same_grid
-from monai_r2unet.segmenter import Segmenter
+from monai_r2unet.images.grid import same_grid
+from monai_r2unet.images.reading import read_image
+from tests.helpers.lung_examples import copy_bundle, small_ct
+from tests.inference.cohort.cohort_examples import write_dicom
+from tests.inference.test_segmenter_bundles import SLICE_BY_SLICE, make_bundle
 
 HANG = 60  # seconds after which a test ends the process
 Damage = Iterator[tuple[str, bytes]]
@@ -114,7 +115,7 @@ def test_damaged_images(
     source, file = write(name, tmp_path)
     bundle = "photo" if name.startswith("photo") else "lung"
     loaded = Segmenter(bundle, "cpu")  # once, as loading takes longer than all else
-    monkeypatch.setattr("monai_r2unet.segment._segmenter", lambda options: loaded)
+    monkeypatch.setattr("monai_r2unet.apps.cli.segment._segmenter", lambda options: loaded)
     original, good = read_image(source), file.read_bytes()
     expected = loaded.run(original).mask
     codes: dict[int, int] = {}

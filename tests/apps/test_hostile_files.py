@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import SimpleITK as sitk
 import torch
-from lung_examples import copy_bundle, small_ct
-from test_checkpoints import Malicious
 
+from monai_r2unet.apps.cli.main import main
 from monai_r2unet.bundle import find_bundle
-from monai_r2unet.cli import main
-from monai_r2unet.io import read_image
+from monai_r2unet.images.reading import read_image
+from tests.helpers.lung_examples import copy_bundle, small_ct
+from tests.networks.test_weights import Malicious
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,26 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import bundle_runs
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from arrays import values
-from bundle_runs import (
+from ignite.engine import Engine, Events
+from monai.bundle import ConfigWorkflow
+
+from monai_r2unet import Segmenter
+from monai_r2unet.apps.cli.main import main
+from monai_r2unet.bundle import Bundle
+from monai_r2unet.errors import find_input_error
+from monai_r2unet.images.grid import same_grid
+from monai_r2unet.images.reading import read_image
+from monai_r2unet.images.writing import write_image
+from monai_r2unet.metrics import evaluate_case
+from monai_r2unet.networks import R2UNet, RUNet
+from monai_r2unet.networks.weights import latest
+from tests.helpers import bundle_runs
+from tests.helpers.arrays import values
+from tests.helpers.bundle_runs import (
     QUIET,
     REPOSITORY,
     assert_equal,
@@ -26,18 +39,7 @@ from bundle_runs import (
     kill_training_after_two_epochs,
     process,
 )
-from ignite.engine import Engine, Events
-from lung_examples import LUNG, SIZE, copy_bundle, small_ct, write_dataset, write_random_weights
-from monai.bundle import ConfigWorkflow
-
-from monai_r2unet.bundle import Bundle
-from monai_r2unet.checkpoints import latest
-from monai_r2unet.cli import main
-from monai_r2unet.errors import find_input_error
-from monai_r2unet.io import read_image, same_grid, write_image
-from monai_r2unet.metrics import evaluate_case
-from monai_r2unet.networks import R2UNet, RUNet
-from monai_r2unet.segmenter import Segmenter
+from tests.helpers.lung_examples import LUNG, SIZE, copy_bundle, small_ct, write_dataset, write_random_weights
 
 TRAIN = "bundles/lung/train.json"
 EVALUATE = "bundles/lung/configs/evaluate.json"

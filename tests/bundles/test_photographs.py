@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bundle_runs import QUIET, REPOSITORY, config, file_of, in_checkout
-from photograph_examples import BUNDLES
 
 from monai_r2unet.bundle import Bundle, list_bundles
+from tests.helpers.bundle_runs import QUIET, REPOSITORY, config, file_of, in_checkout
+from tests.helpers.photograph_examples import BUNDLES
 
 pytestmark = [pytest.mark.filterwarnings(warning) for warning in QUIET]
 
 NAMES = ["chase_db1", "drive", "skin", "stare"]
 CROP = {
-    "_target_": "monai_r2unet.photograph_transforms.CropFromSized",
+    "_target_": "monai_r2unet.transforms.photographs.CropFromSized",
     "size": [565, 584],
     "roi_start": [0, 9],
     "roi_end": [565, 574],
@@ -133,7 +133,7 @@ def test_training_evaluation_and_inference_agree(name: str) -> None:
     for key in ("threshold", "window_size", "window_overlap", "window"):
         assert inference[key] == both[key], key
     for inferer in (inference["inferer"], both["validate#inferer"]):
-        assert inferer["_target_"] == "monai_r2unet.inferers.SliceBySliceInferer"
+        assert inferer["_target_"] == "monai_r2unet.inference.inferers.SliceBySliceInferer"
         assert (inferer["slice_size"], inferer["slice_transform"], inferer["window"]) == (
             "@slice_size",
             "@standardize",
@@ -143,7 +143,7 @@ def test_training_evaluation_and_inference_agree(name: str) -> None:
     # Weights in another memory layout would round differently.
     multi = content(name, "multi_gpu_train")
     made = "@network_def.to(@device, memory_format=torch.channels_last)"
-    assert (train["network"], multi["network"]) == (f"${made}", f"$monai_r2unet.distributed.parallel({made})")
+    assert (train["network"], multi["network"]) == (f"${made}", f"$monai_r2unet.training.distributed.parallel({made})")
 
 
 @pytest.mark.parametrize("name", NAMES)

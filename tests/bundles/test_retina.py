@@ -13,8 +13,20 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from arrays import pixels
-from bundle_runs import (
+from ignite.engine import Engine, Events
+from monai.inferers import sliding_window_inference
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+
+from monai_r2unet.apps.cli.main import main
+from monai_r2unet.errors import find_input_error
+from monai_r2unet.images.reading import read_image
+from monai_r2unet.inference.inferers import run_fast
+from monai_r2unet.metrics import confusion
+from monai_r2unet.networks import ForwardUNet, R2UNet
+from monai_r2unet.transforms.photographs import Standardize
+from tests.helpers.arrays import pixels
+from tests.helpers.bundle_runs import (
     QUIET,
     assert_equal,
     checkpoint,
@@ -26,19 +38,7 @@ from bundle_runs import (
     process,
     workflow,
 )
-from ignite.engine import Engine, Events
-from monai.inferers import sliding_window_inference
-from photograph_examples import BUNDLES, PHOTOGRAPHS, copy_bundle, write_dataset, write_random_weights
-from PIL import Image
-from sklearn.metrics import roc_auc_score
-
-from monai_r2unet.cli import main
-from monai_r2unet.errors import find_input_error
-from monai_r2unet.inferers import run_fast
-from monai_r2unet.io import read_image
-from monai_r2unet.metrics import confusion
-from monai_r2unet.networks import ForwardUNet, R2UNet
-from monai_r2unet.photograph_transforms import Standardize
+from tests.helpers.photograph_examples import BUNDLES, PHOTOGRAPHS, copy_bundle, write_dataset, write_random_weights
 
 TRAIN, EVALUATE, INFERENCE, MULTI_GPU, PAPER = (
     file_of("chase_db1", name) for name in ("train", "evaluate", "inference", "multi_gpu_train", "paper")

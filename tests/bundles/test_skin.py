@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from arrays import pixels
-from bundle_runs import QUIET, checkpoint, command, file_of, history, in_checkout, process, workflow
-from photograph_examples import BUNDLES, copy_bundle, write_dataset, write_random_weights
 from PIL import Image
 
-from monai_r2unet.cli import main
+from monai_r2unet.apps.cli.main import main
 from monai_r2unet.metrics import confusion
 from monai_r2unet.networks import R2UNet
+from tests.helpers.arrays import pixels
+from tests.helpers.bundle_runs import QUIET, checkpoint, command, file_of, history, in_checkout, process, workflow
+from tests.helpers.photograph_examples import BUNDLES, copy_bundle, write_dataset, write_random_weights
 
 TRAIN, EVALUATE, INFERENCE, PAPER = (file_of("skin", name) for name in ("train", "evaluate", "inference", "paper"))
 SAMPLE = BUNDLES / "skin" / "sample"

@@ -14,16 +14,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import photograph_examples
 import pytest
 import torch
-from bundle_runs import QUIET, REPOSITORY, SCHEMA, in_checkout
-from lung_examples import write_dataset, write_random_weights
 from monai.bundle import ConfigParser, ckpt_export, create_workflow, verify_metadata, verify_net_in_out
 from monai.data import load_net_with_metadata
 
 from monai_r2unet.bundle import Bundle, list_bundles
-from monai_r2unet.checkpoints import load_weights, sha256
+from monai_r2unet.files import sha256
+from monai_r2unet.inference.config import InferenceConfig
+from monai_r2unet.networks.weights import load_weights
+from tests.helpers import photograph_examples
+from tests.helpers.bundle_runs import QUIET, REPOSITORY, SCHEMA, in_checkout
+from tests.helpers.lung_examples import write_dataset, write_random_weights
 
 TRUSTED = "ignore:parsing config_file"  # what MONAI says of every configuration
 pytestmark = [pytest.mark.filterwarnings(warning) for warning in [*QUIET, TRUSTED]]
@@ -182,7 +184,7 @@ def test_the_network_is_exported_to_torchscript(name: str, bundle: Bundle) -> No
     assert metadata["version"] == bundle.metadata["version"]
     assert json.loads(extra["inference.json"]) == json.loads(config.read_text())
     assert file.stat().st_size < LARGEST
-    network = bundle.inference("cpu").part("network_def").eval()
+    network = InferenceConfig(bundle.root, "cpu").part("network_def").eval()
     load_weights(network, bundle.weights)
     images = torch.rand(2, bundle.image_format["num_channels"], 48, 33)  # a size that needs padding
     with torch.no_grad():

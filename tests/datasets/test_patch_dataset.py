@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from monai_r2unet.augmentation import RandomGeometry, RandomIntensity
 from monai_r2unet.datasets import PatchDataset, PictureDataset
 from monai_r2unet.errors import InputError
+from monai_r2unet.transforms.patches import RandomGeometry, RandomIntensity
 
 SIZES = [(40, 32), (24, 50)]
 
@@ -178,8 +178,7 @@ def test_intensities_are_those_of_the_photograph_unless_they_are_changed() -> No
 
 SHARE = """
 import json, sys, torch
-sys.path.insert(0, {tests!r})
-from test_patch_dataset import corners_of, dataset
+from tests.datasets.test_patch_dataset import corners_of, dataset
 torch.distributed.init_process_group("gloo")
 torch.manual_seed(5)
 made = dataset(patches=40, batch_size=6, fixed=True)
@@ -192,7 +191,7 @@ torch.distributed.destroy_process_group()
 
 def test_two_processes_share_the_patches_of_an_epoch(repository: Path, tmp_path: Path) -> None:
     script = tmp_path / "share.py"
-    script.write_text(SHARE.format(tests=str(Path(__file__).parent), folder=str(tmp_path)))
+    script.write_text(SHARE.format(folder=str(tmp_path)))
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
         [sys.executable, *launcher, str(script)], cwd=repository, env=environment(repository), capture_output=True
@@ -218,7 +217,7 @@ def test_a_process_that_segments_imports_nothing_for_training(repository: Path) 
     """The bundles import the data sets for inference too; a second at the start of every process is at stake."""
     code = (
         "import sys\n"
-        "from monai_r2unet.startup import UNUSED, import_monai_for_segmentation\n"
+        "from monai_r2unet.inference.startup import UNUSED, import_monai_for_segmentation\n"
         "import_monai_for_segmentation()\n"
         "import monai_r2unet.datasets, monai_r2unet.segmenter\n"
         "print(sorted(set(UNUSED) & set(sys.modules)))"

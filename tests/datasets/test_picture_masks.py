@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from arrays import pixels
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from picture_examples import SKIN_NAMES, SPLITS, STARE_NAMES, below, disc
 from PIL import Image
 
 from monai_r2unet.datasets import chase_db1, drive, load_datalist, skin, stare
 from monai_r2unet.datasets.pictures import foreground, hold_out_last
 from monai_r2unet.errors import InputError
-from monai_r2unet.field_of_view import field_of_view
-from monai_r2unet.io import read_image
+from monai_r2unet.images.field_of_view import field_of_view
+from monai_r2unet.images.reading import read_image
+from tests.helpers.arrays import pixels
+from tests.helpers.picture_examples import SKIN_NAMES, SPLITS, STARE_NAMES, below, disc
 
 # ---- masks -----------------------------------------------------------------------------------------------------------
 

@@ -10,8 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arrays import pixels
-from picture_examples import (
+
+from monai_r2unet.apps.cli.main import main
+from monai_r2unet.datasets import chase_db1, drive, load_datalist, skin, stare
+from monai_r2unet.errors import InputError
+from tests.helpers.arrays import pixels
+from tests.helpers.picture_examples import (
     SIZE,
     SKIN_NAMES,
     SPLITS,
@@ -30,10 +34,6 @@ from picture_examples import (
     vessels,
     zipped,
 )
-
-from monai_r2unet.cli import main
-from monai_r2unet.datasets import chase_db1, drive, load_datalist, skin, stare
-from monai_r2unet.errors import InputError
 
 SETS: dict[str, tuple[Callable[..., dict], Callable[[], Files]]] = {
     "drive": (drive.prepare, drive_files),

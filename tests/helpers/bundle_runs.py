@@ -17,10 +17,10 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.utils import set_determinism
 
-from monai_r2unet.checkpoints import latest
+from monai_r2unet.networks.weights import latest
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-SCHEMA = Path(__file__).parent / "data" / "meta_schema_20240725.json"
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCHEMA = Path(__file__).resolve().parents[1] / "data" / "meta_schema_20240725.json"
 
 QUIET = [
     "ignore:NvImgCodecPydicomReader",  # what MONAI says of a decoder that is not used

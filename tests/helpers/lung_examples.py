@@ -11,7 +11,7 @@ import torch
 
 from monai_r2unet.networks import R2UNet
 
-LUNG = Path(__file__).resolve().parents[1] / "bundles" / "lung"
+LUNG = Path(__file__).resolve().parents[2] / "bundles" / "lung"
 SIZE = 64  # pixels a side: a sixteenth of the work of the bundle's 256
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from arrays import values
 
-from monai_r2unet.io import same_grid
+from monai_r2unet.images.grid import same_grid
+from tests.helpers.arrays import values
 
 # Along which direction an axis of the stored volume runs: towards left, back and head, or away from them.
 LETTERS = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": (2, -1)}

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from monai_r2unet.networks import R2UNet
-from monai_r2unet.photograph_transforms import Standardize
+from monai_r2unet.transforms.photographs import Standardize
 
-BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
+BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 PHOTOGRAPHS = {"training": ["Image_01L", "Image_01R"], "validation": ["Image_10L"], "test": ["Image_11L", "Image_11R"]}
 
 

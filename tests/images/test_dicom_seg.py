@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from lung_examples import LUNG
-from test_seg_nrrd import LABELS
 
 from monai_r2unet.bundle import Bundle, find_bundle
-from monai_r2unet.dicom_seg import write_dicom_seg
 from monai_r2unet.errors import InputError
-from monai_r2unet.io import read_image
-from monai_r2unet.outputs import check_mask_output, write_mask
+from monai_r2unet.images.dicom_seg import write_dicom_seg
+from monai_r2unet.images.masks import check_mask_output, write_mask
+from monai_r2unet.images.reading import read_image
+from tests.helpers.lung_examples import LUNG
+from tests.images.test_seg_nrrd import LABELS
 
 pydicom = pytest.importorskip("pydicom")
 hd = pytest.importorskip("highdicom")

@@ -11,16 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from arrays import values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from monai_r2unet.bundle import Bundle
 from monai_r2unet.errors import InputError
-from monai_r2unet.io import from_metatensor, read_image, to_metatensor, write_image, write_png
-from monai_r2unet.outputs import check_mask_output, write_mask
-from monai_r2unet.photographs import ENDINGS
+from monai_r2unet.images.masks import check_mask_output, write_mask
+from monai_r2unet.images.photographs import ENDINGS
+from monai_r2unet.images.reading import read_image
+from monai_r2unet.images.writing import write_image, write_png
+from monai_r2unet.transforms.metatensor import from_metatensor, to_metatensor
+from tests.helpers.arrays import values
 
 LOSSLESS = (".png", ".tif", ".tiff", ".bmp", ".ppm")
 ORIENTATION = 274  # the EXIF tag

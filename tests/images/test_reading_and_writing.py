@@ -15,25 +15,19 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from arrays import values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import NibabelReader
 from monai.transforms import Compose, EnsureChannelFirstd, Invertd, LoadImaged, Orientationd, SaveImaged
 
 from monai_r2unet.errors import InputError, find_input_error
-from monai_r2unet.io import (
-    MASK_FORMATS,
-    SimpleITKReader,
-    check_output,
-    from_metatensor,
-    read_image,
-    same_grid,
-    to_metatensor,
-    write_image,
-)
+from monai_r2unet.images.grid import same_grid
+from monai_r2unet.images.reading import read_image
+from monai_r2unet.images.writing import MASK_FORMATS, check_output, write_image
+from monai_r2unet.transforms.metatensor import SimpleITKReader, from_metatensor, to_metatensor
+from tests.helpers.arrays import values
 
-READER = "monai_r2unet.io.SimpleITKReader"
+READER = "monai_r2unet.transforms.metatensor.SimpleITKReader"
 VOLUMES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 OBLIQUE = (0.36, 0.48, -0.8, -0.8, 0.6, 0.0, 0.48, 0.64, 0.6)
 FRAMES = {

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from arrays import values
 
 from monai_r2unet.bundle import find_bundle
 from monai_r2unet.errors import InputError
-from monai_r2unet.io import read_image, same_grid
-from monai_r2unet.seg_nrrd import write_seg_nrrd
+from monai_r2unet.images.grid import same_grid
+from monai_r2unet.images.reading import read_image
+from monai_r2unet.images.seg_nrrd import write_seg_nrrd
+from tests.helpers.arrays import values
 
 SCT = "SCT"
 LABELS: list[dict[str, Any]] = [

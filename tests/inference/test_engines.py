@@ -14,22 +14,23 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from lung_examples import LUNG, SIZE, copy_bundle, small_ct
 from monai.inferers import SlidingWindowInferer
 from torch import nn
 
-from monai_r2unet import cli
-from monai_r2unet.checkpoints import load_weights
-from monai_r2unet.engines import MOST_SIZES, OpenVINONetwork, check_engine, with_engine
+from monai_r2unet import Segmenter
+from monai_r2unet.apps.cli.main import main
+from monai_r2unet.apps.worker.protocol import request_of
+from monai_r2unet.apps.worker.run import Run
+from monai_r2unet.apps.worker.runner import Runner
+from monai_r2unet.apps.worker.server import Worker
 from monai_r2unet.errors import InputError
-from monai_r2unet.inferers import SliceBySliceInferer, fastest_type
-from monai_r2unet.io import same_grid, write_image
-from monai_r2unet.jobs import Jobs
+from monai_r2unet.images.grid import same_grid
+from monai_r2unet.images.writing import write_image
+from monai_r2unet.inference.engines import MOST_SIZES, OpenVINONetwork, check_engine, with_engine
+from monai_r2unet.inference.inferers import SliceBySliceInferer, fastest_type
 from monai_r2unet.networks import AttentionR2UNet, R2UNet
-from monai_r2unet.protocol import run_of
-from monai_r2unet.segmenter import Segmenter
-from monai_r2unet.tasks import Task
-from monai_r2unet.worker import Worker
+from monai_r2unet.networks.weights import load_weights
+from tests.helpers.lung_examples import LUNG, SIZE, copy_bundle, small_ct
 
 needs_openvino = pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None,
@@ -181,7 +182,7 @@ def test_the_command_line_says_nothing_more_and_reports_the_engine(tmp_path: Pat
     (tmp_path / "home").mkdir()
     arguments = ["ct.nrrd", "mask.nrrd", "--bundle", "lung", "--engine", "openvino", "--report", "report.json"]
     code = (
-        "import sys; from monai_r2unet.cli import main; code = main(sys.argv[1:]); "
+        "import sys; from monai_r2unet.apps.cli.main import main; code = main(sys.argv[1:]); "
         "assert 'openvino' in sys.modules and not [name for name in sys.modules if 'openvino_telemetry' in name]; "
         "sys.exit(code)"
     )
@@ -207,15 +208,15 @@ def test_the_worker_loads_anew_for_another_engine(tmp_path: Path, monkeypatch: p
     folder = copy_bundle(tmp_path)
     monkeypatch.setattr("monai_r2unet.bundle._bundles_folder", lambda: folder)
     write_image(small_ct(slices=2), tmp_path / "ct.nrrd")
-    jobs, worker = Jobs(), Worker(0, io.BytesIO())  # which is not listening
+    runner, worker = Runner(), Worker(0, io.BytesIO())  # which is not listening
     for number, engine in enumerate([{"engine": "openvino"}, {}, {"engine": "tensorrt"}], start=1):
         files = {"input": str(tmp_path / "ct.nrrd"), "output": str(tmp_path / f"{number}.nrrd")}
-        run = run_of({"cmd": "run", "bundle": "lung", **files, **engine})
-        event, content = jobs.do(Task(run, worker, number))
+        run = request_of({"cmd": "run", "bundle": "lung", **files, **engine})
+        event, content = runner.do(Run(run, worker, number))
         if number < 3:
             assert event == "done", content
-            assert jobs.loaded is not None
-            assert jobs.loaded[1].engine == ("openvino", "torch")[number - 1]
+            assert runner.loaded is not None
+            assert runner.loaded[1].engine == ("openvino", "torch")[number - 1]
     assert (event, content["code"]) == ("error", "input")
     assert content["message"] == "unknown engine 'tensorrt'; there are: torch, openvino, onnxruntime, torchscript"
 
@@ -240,7 +241,7 @@ def test_where_openvino_is_not_installed_the_command_line_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, "openvino", None)
     write_image(small_ct(slices=1), tmp_path / "ct.nrrd")
     command = ["segment", str(tmp_path / "ct.nrrd"), str(tmp_path / "mask.nrrd"), "--bundle", "lung"]
-    assert cli.main([*command, "--engine", "openvino"]) == 2
+    assert main([*command, "--engine", "openvino"]) == 2
     told = capsys.readouterr().err.splitlines()[-1]
     assert told.startswith("error: the engine 'openvino' is not installed (")
     assert told.endswith('): pip install "monai-r2unet[openvino]"')

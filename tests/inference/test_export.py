@@ -14,22 +14,24 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from lung_examples import LUNG, copy_bundle, small_ct
 from monai.bundle import trt_export
 from monai.data import load_net_with_metadata
 from torch import nn
 
 from benchmarks import export_parity
-from monai_r2unet import cli
+from monai_r2unet import Segmenter
+from monai_r2unet.apps.cli.main import main
 from monai_r2unet.bundle import Bundle
-from monai_r2unet.checkpoints import load_weights, sha256
-from monai_r2unet.engines import ONNXRuntimeNetwork, check_engine, with_engine
 from monai_r2unet.errors import InputError
-from monai_r2unet.export import TOLERANCE, export_network, onnx_session, run_onnx, to_torchscript
-from monai_r2unet.inferers import SliceBySliceInferer, fastest_type
-from monai_r2unet.io import read_image
+from monai_r2unet.files import sha256
+from monai_r2unet.images.reading import read_image
+from monai_r2unet.inference.config import InferenceConfig
+from monai_r2unet.inference.engines import ONNXRuntimeNetwork, check_engine, with_engine
+from monai_r2unet.inference.export import TOLERANCE, export_network, onnx_session, run_onnx, to_torchscript
+from monai_r2unet.inference.inferers import SliceBySliceInferer, fastest_type
 from monai_r2unet.networks import AttentionR2UNet, R2UNet
-from monai_r2unet.segmenter import Segmenter
+from monai_r2unet.networks.weights import load_weights
+from tests.helpers.lung_examples import LUNG, copy_bundle, small_ct
 
 SLICES = (8, 11)  # of the sample: the middle of the chest
 
@@ -84,11 +86,11 @@ def test_an_exported_bundle_needs_nothing_but_its_file(
 ) -> None:
     import onnxruntime
 
-    network = tiny.inference("cpu").part("network_def").eval()
+    network = InferenceConfig(tiny.root, "cpu").part("network_def").eval()
     load_weights(network, tiny.weights)
     for name in ("network.onnx", "network.ts"):
         file = tmp_path / name
-        assert cli.main(["export", str(tiny.root), str(file), "--trust-bundle"]) == 0
+        assert main(["export", str(tiny.root), str(file), "--trust-bundle"]) == 0
         shown, _, said = capsys.readouterr().out.rstrip().partition("\t")
         assert shown == str(file)
         assert float(said.split()[-4]) <= TOLERANCE
@@ -154,7 +156,7 @@ def test_what_cannot_be_exported_is_told_and_leaves_nothing(
         (["banana", "network.ts"], "unknown bundle 'banana'; there are: chase_db1, drive, lung, skin, stare"),
     ]:
         bundle, output, *more = arguments
-        assert cli.main(["export", bundle, str(tmp_path / output), "--trust-bundle", *more]) == 2
+        assert main(["export", bundle, str(tmp_path / output), "--trust-bundle", *more]) == 2
         (sentence,) = capsys.readouterr().err.splitlines()
         assert sentence.startswith("error: ")
         assert told in sentence
@@ -175,7 +177,7 @@ def test_a_network_that_torchscript_does_not_hold() -> None:
 
 def test_an_export_that_computes_something_else_is_not_kept(tiny: Bundle, tmp_path: Path, monkeypatch) -> None:
     other = R2UNet(channels=(4, 8), recurrences=1).eval()
-    monkeypatch.setattr("monai_r2unet.export.to_torchscript", lambda network: torch.jit.script(other))
+    monkeypatch.setattr("monai_r2unet.inference.export.to_torchscript", lambda network: torch.jit.script(other))
     with pytest.raises(
         InputError, match=r"the exported R2UNet gives other logits than torch, by up to .* of the largest"
     ):
@@ -274,7 +276,7 @@ def test_what_the_documented_command_gives_to_tensorrt(
     assert options["ckpt_file"] == f"bundles/{name}/models/model.pt"
     weights = tmp_path / "model.pt"
     torch.manual_seed(3)
-    torch.save(root.inference("cpu").part("network_def").state_dict(), weights)
+    torch.save(InferenceConfig(root.root, "cpu").part("network_def").state_dict(), weights)
     given = {}
 
     def convert(model: nn.Module, **arguments: Any) -> torch.jit.ScriptModule:

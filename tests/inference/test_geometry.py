@@ -18,13 +18,22 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from arrays import values
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from lung_examples import LUNG
 from monai.data import MetaTensor
 from monai.transforms import Orientation
-from orientations import (
+
+from monai_r2unet import Segmenter
+from monai_r2unet.errors import InputError
+from monai_r2unet.images.grid import axes_in_mm, same_grid
+from monai_r2unet.images.masks import write_mask
+from monai_r2unet.images.reading import read_image
+from monai_r2unet.images.slices import axial_axis
+from monai_r2unet.images.writing import write_image
+from monai_r2unet.transforms.metatensor import to_metatensor
+from tests.helpers.arrays import values
+from tests.helpers.lung_examples import LUNG
+from tests.helpers.orientations import (
     ORDERS,
     STEEPEST,
     UPRIGHT,
@@ -35,13 +44,6 @@ from orientations import (
     tilt,
     write_series,
 )
-
-from monai_r2unet.errors import InputError
-from monai_r2unet.image_files import axes_in_mm
-from monai_r2unet.io import read_image, same_grid, to_metatensor, write_image
-from monai_r2unet.outputs import write_mask
-from monai_r2unet.segmenter import Segmenter
-from monai_r2unet.slices import axial_axis
 
 ENDINGS = (".nii", ".nrrd", ".mha")
 TILTED = "nearest to axial are tilted by"

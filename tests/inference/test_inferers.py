@@ -14,7 +14,7 @@ from torch import nn
 
 from monai_r2unet.datasets import SliceDataset, load_datalist
 from monai_r2unet.errors import InputError, NotEnoughMemoryError
-from monai_r2unet.inferers import SliceBySliceInferer, is_out_of_memory
+from monai_r2unet.inference.inferers import SliceBySliceInferer, is_out_of_memory
 from monai_r2unet.networks import R2UNet
 
 

@@ -11,22 +11,21 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from arrays import pixels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
-from photograph_examples import BUNDLES
 from torch.nn import functional
 
+from monai_r2unet import Segmenter
+from monai_r2unet.apps.cli.main import main
 from monai_r2unet.bundle import find_bundle
-from monai_r2unet.checks import scale_by_hand, unfamiliar_scale
-from monai_r2unet.cli import main
 from monai_r2unet.errors import InputError
-from monai_r2unet.field_of_view import field_of_view_diameter
-from monai_r2unet.inferers import SliceBySliceInferer
-from monai_r2unet.io import read_image, write_png
-from monai_r2unet.segmenter import Segmenter
-from monai_r2unet.transforms import (
+from monai_r2unet.images.field_of_view import field_of_view_diameter
+from monai_r2unet.images.reading import read_image
+from monai_r2unet.images.writing import write_png
+from monai_r2unet.inference.checks import scale_by_hand, unfamiliar_scale
+from monai_r2unet.inference.inferers import SliceBySliceInferer
+from monai_r2unet.transforms.fit import (
     FitInPlaned,
     ScaleFieldOfViewd,
     field_of_view_scale,
@@ -35,6 +34,8 @@ from monai_r2unet.transforms import (
     place_in_square,
     rescale,
 )
+from tests.helpers.arrays import pixels
+from tests.helpers.photograph_examples import BUNDLES
 
 Data = dict[Hashable, Any]
 law = settings(deadline=None, max_examples=50)

@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from arrays import values
-from lung_examples import copy_bundle, small_ct
 from monai.data import MetaTensor
 
+from monai_r2unet import Segmenter
 from monai_r2unet.errors import InputError
-from monai_r2unet.io import same_grid, to_metatensor, write_image
-from monai_r2unet.segmenter import Segmenter, choose_device
+from monai_r2unet.images.grid import same_grid
+from monai_r2unet.images.writing import write_image
+from monai_r2unet.inference.devices import choose_device
+from monai_r2unet.transforms.metatensor import to_metatensor
+from tests.helpers.arrays import values
+from tests.helpers.lung_examples import copy_bundle, small_ct
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,12 @@ import SimpleITK as sitk
 import torch
 from monai.data import MetaTensor
 
+from monai_r2unet import Segmenter
 from monai_r2unet.errors import InputError
 from monai_r2unet.networks import R2UNet
-from monai_r2unet.segmenter import Segmenter
 
 SLICE_BY_SLICE = {
-    "_target_": "monai_r2unet.inferers.SliceBySliceInferer",
+    "_target_": "monai_r2unet.inference.inferers.SliceBySliceInferer",
     "slice_size": None,
     "slice_transform": {"_target_": "ScaleIntensityRange", "a_min": 0, "a_max": 255, "b_min": -1, "b_max": 1},
 }
@@ -47,7 +47,11 @@ def make_bundle(root: Path, inferer: dict[str, Any], postprocessing: list[dict[s
         "preprocessing": {
             "_target_": "Compose",
             "transforms": [
-                {"_target_": "LoadImaged", "keys": "image", "reader": "monai_r2unet.io.SimpleITKReader"},
+                {
+                    "_target_": "LoadImaged",
+                    "keys": "image",
+                    "reader": "monai_r2unet.transforms.metatensor.SimpleITKReader",
+                },
                 {"_target_": "EnsureChannelFirstd", "keys": "image", "channel_dim": -1},
             ],
         },

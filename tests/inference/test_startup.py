@@ -10,9 +10,9 @@ import pytest
 
 STARTED = """
 import sys
-from monai_r2unet.startup import import_monai_for_segmentation
+from monai_r2unet.inference.startup import import_monai_for_segmentation
 import_monai_for_segmentation()
-from monai_r2unet.segmenter import Segmenter
+from monai_r2unet import Segmenter
 Segmenter("lung", device="cpu")
 heavy = {"ignite", "matplotlib", "pandas", "requests", "scipy.signal", "scipy.spatial", "sklearn"} & set(sys.modules)
 assert not heavy, heavy
@@ -22,7 +22,7 @@ assert "R2UNet" in vars(monai.networks.nets)
 
 TRAINING_FIRST = """
 import monai.handlers
-from monai_r2unet.startup import import_monai_for_segmentation
+from monai_r2unet.inference.startup import import_monai_for_segmentation
 import_monai_for_segmentation()
 from monai.handlers import StatsHandler
 StatsHandler()
@@ -31,7 +31,7 @@ StatsHandler()
 # The megabytes that stay with the process of ten feature maps of 24 MB, and of a volume of 240 MB, once they are freed.
 MAPS = """
 import ctypes, sys
-from monai_r2unet.startup import keep_freed_memory
+from monai_r2unet.inference.startup import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 c = ctypes.CDLL(None)

@@ -22,16 +22,9 @@ from sklearn import metrics as sklearn_metrics
 from torch.multiprocessing.spawn import spawn
 
 from monai_r2unet.errors import InputError
-from monai_r2unet.ignite_metrics import SegmentationMetrics
-from monai_r2unet.metrics import (
-    MEASURES,
-    ConfusionCounts,
-    RocHistogram,
-    confusion,
-    evaluate_case,
-    roc_auc,
-    summarize,
-)
+from monai_r2unet.metrics import ConfusionCounts, RocHistogram, confusion, evaluate_case, roc_auc, summarize
+from monai_r2unet.metrics.measures import MEASURES
+from monai_r2unet.training.ignite_metrics import SegmentationMetrics
 
 NAN = math.nan
 law = settings(deadline=None, max_examples=50)  # no deadline: a busy machine is not an error
@@ -217,7 +210,7 @@ def test_histogram_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(2)
     scores, labels, valid = rng.random(1000), rng.random(1000) > 0.7, rng.random(1000) > 0.3
     whole = RocHistogram.of(scores, labels, valid)
-    monkeypatch.setattr("monai_r2unet.roc._CHUNK", 64)
+    monkeypatch.setattr("monai_r2unet.metrics.roc._CHUNK", 64)
     assert torch.equal(RocHistogram.of(scores, labels, valid).counts, whole.counts)
     assert whole.counts.sum() == valid.sum()
 

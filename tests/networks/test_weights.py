@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from monai_r2unet.checkpoints import latest, load_weights, sha256
 from monai_r2unet.errors import InputError
+from monai_r2unet.files import sha256
 from monai_r2unet.networks import R2UNet, RUNet
+from monai_r2unet.networks.weights import latest, load_weights
 
 
 class Malicious:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import SimpleITK as sitk
 
-from monai_r2unet.io import read_image
+from monai_r2unet.images.reading import read_image
 
 CODE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # What would take long or needs a network is shown to be what it says, not run as a whole.

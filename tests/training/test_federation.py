@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from bundle_runs import QUIET, assert_equal, checkpoint, history, in_checkout
-from lung_examples import LUNG, SIZE, write_dataset
 from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems, FlStatistics, ModelType
 from monai.fl.utils.exchange_object import ExchangeObject
 
 from monai_r2unet.networks import R2UNet
+from tests.helpers.bundle_runs import QUIET, assert_equal, checkpoint, history, in_checkout
+from tests.helpers.lung_examples import LUNG, SIZE, write_dataset
 
 pytestmark = [
     *[pytest.mark.filterwarnings(warning) for warning in QUIET],

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from bundle_runs import QUIET, checkpoint, file_of, history, in_checkout, workflow
-from lung_examples import SIZE, write_dataset
 
 from monai_r2unet.errors import InputError, find_input_error
-from monai_r2unet.resuming import checkpoint_to_resume, set_aside
-from monai_r2unet.training_options import check_training_options
+from monai_r2unet.training.options import check_training_options
+from monai_r2unet.training.resuming import checkpoint_to_resume, set_aside
+from tests.helpers.bundle_runs import QUIET, checkpoint, file_of, history, in_checkout, workflow
+from tests.helpers.lung_examples import SIZE, write_dataset
 
 pytestmark = [pytest.mark.filterwarnings(warning) for warning in QUIET]
 

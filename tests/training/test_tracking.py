@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import photograph_examples
 import pytest
-from bundle_runs import QUIET, file_of, history, in_checkout, workflow
-from lung_examples import SIZE, write_dataset, write_random_weights
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from monai_r2unet.figures import AGREEMENT
+from monai_r2unet.images.agreement import AGREEMENT
+from tests.helpers import photograph_examples
+from tests.helpers.bundle_runs import QUIET, file_of, history, in_checkout, workflow
+from tests.helpers.lung_examples import SIZE, write_dataset, write_random_weights
 
 pytestmark = [pytest.mark.filterwarnings(warning) for warning in QUIET]
 

@@ -13,7 +13,7 @@ import torch
 from monai.transforms import Compose
 from torch.nn import functional
 
-from monai_r2unet.ct_augmentation import (
+from monai_r2unet.transforms.ct import (
     RandConsolidationd,
     RandDiaphragmd,
     RandFieldOfViewd,

@@ -17,12 +17,8 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 
 import monai_r2unet
-from monai_r2unet.inferers import SliceBySliceInferer
-from monai_r2unet.transforms import (
-    FitInPlaned,
-    fit_in_plane,
-    in_plane_size,
-)
+from monai_r2unet.inference.inferers import SliceBySliceInferer
+from monai_r2unet.transforms.fit import FitInPlaned, fit_in_plane, in_plane_size
 
 Data = dict[Hashable, Any]
 law = settings(deadline=None, max_examples=50)  # no deadline: a busy machine is not an error

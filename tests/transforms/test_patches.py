@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monai_r2unet.augmentation import RandomGeometry, RandomIntensity
+from monai_r2unet.transforms.patches import RandomGeometry, RandomIntensity
 
 SIZE = 8
 COUNT = 400

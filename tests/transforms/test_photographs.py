@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, SaveImaged
 from PIL import Image
 
-from monai_r2unet.photograph_transforms import CropFromSized, PlaceOnd, Standardize
+from monai_r2unet.transforms.photographs import CropFromSized, PlaceOnd, Standardize
 
 
 def fundus(border: int = 10) -> torch.Tensor:
@@ -76,7 +76,9 @@ def test_only_photographs_of_one_size_are_cropped() -> None:
 def test_a_mask_is_placed_on_the_grid_of_its_image_and_saved_under_its_name(tmp_path: Path) -> None:
     path = tmp_path / "eye.jpg"
     Image.fromarray(fundus().movedim(0, -1).numpy()[:, :40]).save(path)  # upright, 50 rows of 40 pixels
-    load = Compose([LoadImaged("image", "monai_r2unet.io.SimpleITKReader"), EnsureChannelFirstd("image")])
+    load = Compose(
+        [LoadImaged("image", "monai_r2unet.transforms.metatensor.SimpleITKReader"), EnsureChannelFirstd("image")]
+    )
     image = load({"image": path})["image"]
     mask = (image[:1] > 128).to(torch.uint8).as_tensor()
     placed = PlaceOnd("pred")({"image": image, "pred": mask})["pred"]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from monai_r2unet.bundle import list_bundles
-from monai_r2unet.results import versions
+from monai_r2unet.provenance import versions
 
 __all__ = ["examine", "format_examination"]
 

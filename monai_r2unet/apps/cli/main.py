@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from monai_r2unet import verbs
+from monai_r2unet.apps.cli import verbs
+from monai_r2unet.apps.cli.segment import segment
+from monai_r2unet.apps.cli.terminal import EXIT_FAILED
+from monai_r2unet.apps.reproduce.study import BUDGET, NETWORKS, PROTOCOLS
 from monai_r2unet.errors import EXIT_BAD_INPUT, InputError, known_error
-from monai_r2unet.reproduce.study import BUDGET, NETWORKS, PROTOCOLS
-from monai_r2unet.segment import segment
-from monai_r2unet.terminal import EXIT_FAILED
 
 __all__ = ["main", "run"]
 

@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from monai_r2unet.apps.cli.terminal import EXIT_DONE, EXIT_NOTHING_FOUND, EXIT_SOME_FAILED, ProgressBar
 from monai_r2unet.errors import InputError
-from monai_r2unet.startup import import_monai_for_segmentation, keep_freed_memory
-from monai_r2unet.terminal import EXIT_DONE, EXIT_NOTHING_FOUND, EXIT_SOME_FAILED, ProgressBar
+from monai_r2unet.inference.startup import import_monai_for_segmentation, keep_freed_memory
 
 if TYPE_CHECKING:
-    from monai_r2unet.segmenter import Segmenter
+    from monai_r2unet.inference.segmenter import Segmenter
 
 __all__ = ["segment"]
 
@@ -23,7 +23,7 @@ def segment(options: argparse.Namespace) -> int:
     keep_freed_memory()
     if not options.trust_bundle:  # what a bundle from elsewhere imports is not known
         import_monai_for_segmentation()
-    from monai_r2unet.cohort import is_cohort
+    from monai_r2unet.inference.cohort import is_cohort
 
     if is_cohort(options.input):
         return _segment_cohort(options)
@@ -33,10 +33,13 @@ def segment(options: argparse.Namespace) -> int:
 
 
 def _segment_image(options: argparse.Namespace) -> int:
-    from monai_r2unet.io import check_output, check_place, read_image_with_notes, write_image
-    from monai_r2unet.outputs import check_mask_output, write_mask
-    from monai_r2unet.reports import describe_result, describe_segmenter
-    from monai_r2unet.results import format_extent, versions, write_json
+    from monai_r2unet.apps.cli.terminal import format_extent
+    from monai_r2unet.files import write_json
+    from monai_r2unet.images.masks import check_mask_output, write_mask
+    from monai_r2unet.images.reading import read_image_with_notes
+    from monai_r2unet.images.writing import check_output, check_place, write_image
+    from monai_r2unet.inference.reports import describe_result, describe_segmenter
+    from monai_r2unet.provenance import versions
 
     check_mask_output(options.output, options.input, overwrite=options.overwrite)
     if options.probabilities:
@@ -96,8 +99,10 @@ def _segment_image(options: argparse.Namespace) -> int:
 
 
 def _segment_cohort(options: argparse.Namespace) -> int:
-    from monai_r2unet.cohort import CaseResult, failures_everywhere, segment_cohort
-    from monai_r2unet.results import format_extent
+    from monai_r2unet.apps.cli.processes import failures_everywhere
+    from monai_r2unet.apps.cli.terminal import format_extent
+    from monai_r2unet.inference.cohort import segment_cohort
+    from monai_r2unet.inference.cohort_records import CaseResult
 
     if options.series:
         raise InputError(f"--series is for one image, but {options.input} is a folder of cases: leave it out")
@@ -131,7 +136,7 @@ def _segment_cohort(options: argparse.Namespace) -> int:
 
 
 def _segmenter(options: argparse.Namespace) -> Segmenter:
-    from monai_r2unet.segmenter import Segmenter
+    from monai_r2unet.inference.segmenter import Segmenter
 
     return Segmenter(
         options.bundle,

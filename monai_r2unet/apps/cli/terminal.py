@@ -5,13 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-__all__ = [
-    "EXIT_DONE",
-    "EXIT_FAILED",
-    "EXIT_NOTHING_FOUND",
-    "EXIT_SOME_FAILED",
-    "ProgressBar",
-]
+__all__ = ["EXIT_DONE", "EXIT_FAILED", "EXIT_NOTHING_FOUND", "EXIT_SOME_FAILED", "ProgressBar", "format_extent"]
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -40,3 +34,8 @@ class ProgressBar:
     def __exit__(self, *_: object) -> None:
         if self.bar is not None:
             self.bar.close()
+
+
+def format_extent(voxels: int | None, millilitres: float | None) -> str:
+    """How much was found, in columns: voxels and mL of a volume, pixels of a flat picture, which has no mL."""
+    return f"{voxels} pixels" if millilitres is None else f"{voxels} voxels\t{millilitres:.1f} mL"

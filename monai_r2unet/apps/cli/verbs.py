@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from monai_r2unet.apps.cli.terminal import EXIT_DONE, EXIT_FAILED, EXIT_SOME_FAILED, ProgressBar
 from monai_r2unet.errors import InputError
-from monai_r2unet.terminal import EXIT_DONE, EXIT_FAILED, EXIT_SOME_FAILED, ProgressBar
 
 __all__ = ["doctor", "evaluate", "export", "list_bundles", "prepare", "reproduce", "worker"]
 
@@ -22,9 +22,13 @@ def evaluate(options: argparse.Namespace) -> int:
     """Measure a mask against its reference."""
     import SimpleITK as sitk
 
-    from monai_r2unet.io import check_place, read_image, same_grid
-    from monai_r2unet.metrics import evaluate_case, summarize
-    from monai_r2unet.results import format_summary, versions, write_json
+    from monai_r2unet.files import write_json
+    from monai_r2unet.images.grid import same_grid
+    from monai_r2unet.images.reading import read_image
+    from monai_r2unet.images.writing import check_place
+    from monai_r2unet.metrics.measures import evaluate_case, summarize
+    from monai_r2unet.metrics.tables import format_summary
+    from monai_r2unet.provenance import versions
 
     if options.json:
         check_place(options.json, overwrite=options.overwrite)
@@ -70,11 +74,11 @@ def prepare(options: argparse.Namespace) -> int:
 
 def reproduce(options: argparse.Namespace) -> int:
     """Train and test the paper's networks, and print the paper's table with ours beside it."""
-    from monai_r2unet.cohort import failures_everywhere
-    from monai_r2unet.reproduce.records import read_results
-    from monai_r2unet.reproduce.session import carry_out
-    from monai_r2unet.reproduce.study import study_of
-    from monai_r2unet.reproduce.tables import table_of
+    from monai_r2unet.apps.cli.processes import failures_everywhere
+    from monai_r2unet.apps.reproduce.records import read_results
+    from monai_r2unet.apps.reproduce.session import carry_out
+    from monai_r2unet.apps.reproduce.study import study_of
+    from monai_r2unet.apps.reproduce.tables import table_of
 
     study = study_of(options)
     failed = failures_everywhere(carry_out(study, lambda name: print(f"{name}: done", file=sys.stderr)))
@@ -85,7 +89,7 @@ def reproduce(options: argparse.Namespace) -> int:
 
 def export(options: argparse.Namespace) -> int:
     """Write a bundle's network as TorchScript or ONNX."""
-    from monai_r2unet.export import export_network
+    from monai_r2unet.inference.export import export_network
 
     difference = export_network(
         options.bundle,
@@ -129,7 +133,7 @@ def list_bundles(options: argparse.Namespace) -> int:
 
 def doctor(options: argparse.Namespace) -> int:
     """Print what this machine can do; exit code 1 if nothing can be segmented."""
-    from monai_r2unet.doctor import examine, format_examination
+    from monai_r2unet.apps.cli.doctor import examine, format_examination
 
     examination = examine()
     print(json.dumps(examination, indent=2) if options.json else format_examination(examination))
@@ -138,14 +142,14 @@ def doctor(options: argparse.Namespace) -> int:
 
 def view(options: argparse.Namespace) -> int:
     """Serve the viewer until interrupted."""
-    from monai_r2unet.viewer.command import view
+    from monai_r2unet.apps.cli.view import view
 
     return view(options)
 
 
 def worker(options: argparse.Namespace) -> int:
     """Serve 3D Slicer or the viewer until they leave."""
-    from monai_r2unet.worker import main
+    from monai_r2unet.apps.worker.server import main
 
     main()
 

@@ -10,8 +10,8 @@ import signal
 import sys
 from pathlib import Path
 
+from monai_r2unet.apps.cli.terminal import EXIT_DONE
 from monai_r2unet.errors import InputError
-from monai_r2unet.terminal import EXIT_DONE
 
 __all__ = ["view"]
 
@@ -25,9 +25,9 @@ def view(options: argparse.Namespace) -> int:
         raise InputError(
             f'the viewer needs {", ".join(missing)}, which is not installed: pip install "monai-r2unet[viewer]"'
         )
-    from monai_r2unet.viewer.access import is_loopback
-    from monai_r2unet.viewer.folder import Folder
-    from monai_r2unet.viewer.server import Options, serve
+    from monai_r2unet.apps.viewer.access import is_loopback
+    from monai_r2unet.apps.viewer.folder import Folder
+    from monai_r2unet.apps.viewer.server import Options, serve
 
     image = None if options.image is None else Path(options.image)
     folder = Folder(Path(options.folder) if options.folder else _home_of(image))

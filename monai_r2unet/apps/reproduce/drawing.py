@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from monai_r2unet.atomic import written_whole
-from monai_r2unet.datasets import load_datalist
-from monai_r2unet.figures import best_median_worst, overlays, roc_and_precision_recall
-from monai_r2unet.reproduce.records import points_of, read_curve
-from monai_r2unet.reproduce.study import OBSERVER, Run, Study
-from monai_r2unet.reproduce.workflows import segmented
+from monai_r2unet.apps.reproduce.records import points_of, read_curve
+from monai_r2unet.apps.reproduce.study import OBSERVER, Study, StudyRun
+from monai_r2unet.apps.reproduce.workflows import segmented
+from monai_r2unet.datasets.datalist import load_datalist
+from monai_r2unet.files import written_whole
+from monai_r2unet.metrics.figures import best_median_worst, overlays, roc_and_precision_recall
 
 __all__ = ["draw_curves", "draw_overlays"]
 
@@ -26,7 +26,7 @@ def draw_curves(study: Study, results: Sequence[Mapping[str, Any]]) -> None:
 
     Args:
         study: whose results are drawn; folds of one seed are pooled.
-        results: as :func:`monai_r2unet.reproduce.records.read_results` gives them.
+        results: as :func:`monai_r2unet.apps.reproduce.records.read_results` gives them.
     """
     mine = [result for result in results if result["name"] == study.name and result["protocol"] == study.protocol]
     lines: dict[str, list[tuple[list[float], list[float], list[float]]]] = {}
@@ -47,7 +47,7 @@ def draw_curves(study: Study, results: Sequence[Mapping[str, Any]]) -> None:
             roc_and_precision_recall(lines, point, temporary)
 
 
-def draw_overlays(study: Study, runs: Sequence[tuple[Run, Path]], path: Path, device: str) -> None:
+def draw_overlays(study: Study, runs: Sequence[tuple[StudyRun, Path]], path: Path, device: str) -> None:
     """Draw best, median and worst of the test cases, over all folds, with true and false positives and negatives.
 
     Args:

@@ -16,14 +16,13 @@ from typing import Any
 
 import torch
 
-from monai_r2unet.atomic import written_whole
+from monai_r2unet.apps.reproduce.study import OBSERVER, Study, StudyRun
 from monai_r2unet.bundle import find_bundle
-from monai_r2unet.checkpoints import sha256
-from monai_r2unet.datasets import load_datalist
-from monai_r2unet.datasets.datalist import FILE_NAME, SPLITS
+from monai_r2unet.datasets.datalist import FILE_NAME, SPLITS, load_datalist
 from monai_r2unet.errors import InputError
-from monai_r2unet.metrics import Case, RocHistogram
-from monai_r2unet.reproduce.study import OBSERVER, Run, Study
+from monai_r2unet.files import sha256, written_whole
+from monai_r2unet.metrics.measures import CaseMeasures
+from monai_r2unet.metrics.roc import RocHistogram
 
 __all__ = [
     "Curve",
@@ -48,7 +47,7 @@ _STEPS = sorted(
 _FACTS = {"dataset", "name", "protocol", "network", "recurrences", "seed", "fold", "folds", "schedule", "data"}
 
 
-def facts_of(study: Study, run: Run, schedule: Mapping[str, Any]) -> dict[str, Any]:
+def facts_of(study: Study, run: StudyRun, schedule: Mapping[str, Any]) -> dict[str, Any]:
     """What makes two runs the same: data, network, seed, protocol, schedule, and scale where the bundle states one."""
     observer = run.network == OBSERVER
     stated = find_bundle(study.dataset).image_format.get("scale", {})
@@ -128,7 +127,7 @@ def _read(path: Path) -> dict[str, Any]:
 # ---- curves ----------------------------------------------------------------------------------------------------------
 
 
-def write_curve(cases: Sequence[Case], path: Path) -> None:
+def write_curve(cases: Sequence[CaseMeasures], path: Path) -> None:
     """Write how many pixels of either class have which probability, over all cases, as CSV."""
     roc: Any = reduce(operator.add, (case.roc for case in cases))
     if not isinstance(roc, RocHistogram):

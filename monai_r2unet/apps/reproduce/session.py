@@ -20,16 +20,16 @@ from typing import Any, NamedTuple
 import torch
 from filelock import FileLock, Timeout
 
-from monai_r2unet.atomic import written_whole
-from monai_r2unet.datasets import load_datalist
+from monai_r2unet.apps.reproduce.drawing import draw_curves, draw_overlays
+from monai_r2unet.apps.reproduce.records import check_comparable, facts_of, read_results, regions_of, write_curve
+from monai_r2unet.apps.reproduce.study import OBSERVER, Study, StudyRun, command
+from monai_r2unet.apps.reproduce.tables import all_tables
+from monai_r2unet.apps.reproduce.workflows import schedule_of, test, train
+from monai_r2unet.datasets.datalist import load_datalist
 from monai_r2unet.errors import InputError, known_error, sentence_of
-from monai_r2unet.reproduce.drawing import draw_curves, draw_overlays
-from monai_r2unet.reproduce.records import check_comparable, facts_of, read_results, regions_of, write_curve
-from monai_r2unet.reproduce.study import OBSERVER, Run, Study, command
-from monai_r2unet.reproduce.tables import all_tables
-from monai_r2unet.reproduce.workflows import schedule_of, test, train
-from monai_r2unet.results import processor_name, versions, write_json
-from monai_r2unet.segmenter import choose_device
+from monai_r2unet.files import write_json, written_whole
+from monai_r2unet.inference.devices import choose_device
+from monai_r2unet.provenance import processor_name, versions
 
 __all__ = ["carry_out"]
 
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 class Plan(NamedTuple):
     """A run with what identifies it and where its files go."""
 
-    run: Run
+    run: StudyRun
     id: str
     facts: dict[str, Any]
     result: Path

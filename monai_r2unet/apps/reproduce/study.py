@@ -14,7 +14,7 @@ from typing import Any
 from monai_r2unet.bundle import find_bundle
 from monai_r2unet.errors import InputError
 
-__all__ = ["BUDGET", "NETWORKS", "OBSERVER", "PROTOCOLS", "Run", "Study", "command", "study_of"]
+__all__ = ["BUDGET", "NETWORKS", "OBSERVER", "PROTOCOLS", "Study", "StudyRun", "command", "study_of"]
 
 NETWORKS = ("ForwardUNet", "ResUNet", "RUNet", "R2UNet", "AttentionR2UNet")
 OBSERVER = "second observer"  # takes a network's place where a test set has a second reference
@@ -25,7 +25,7 @@ BUDGET = ("epochs", "patches", "patch_size", "slice_size", "batch_size", "lr")
 
 
 @dataclass(frozen=True)
-class Run:
+class StudyRun:
     """One training and test of a network, or the second observer measured as a network is.
 
     Args:
@@ -55,7 +55,7 @@ class Study:
         recurrences: the paper's t.
         name: what the data are called in file names and tables.
         budget: values of the training's configuration in place of the protocol's, by their names.
-        device: as :func:`monai_r2unet.segmenter.choose_device` takes it.
+        device: as :func:`monai_r2unet.inference.devices.choose_device` takes it.
     """
 
     dataset: str
@@ -75,7 +75,7 @@ class Study:
         folder = self.data / "leave_out"
         return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
-    def runs(self, observer: bool) -> Iterator[Run]:
+    def runs(self, observer: bool) -> Iterator[StudyRun]:
         """All runs; networks take turns, so that an unfinished study compares what it has.
 
         Args:
@@ -84,12 +84,12 @@ class Study:
         places: list[tuple[Path, str | None]] = [(path, path.name) for path in self.folds]
         places = places or [(self.data, None)]
         if observer:
-            yield from (Run(OBSERVER, None, data, fold) for data, fold in places)
+            yield from (StudyRun(OBSERVER, None, data, fold) for data, fold in places)
         for seed in self.seeds:
             for data, fold in places:
-                yield from (Run(network, seed, data, fold) for network in self.networks)
+                yield from (StudyRun(network, seed, data, fold) for network in self.networks)
 
-    def id_of(self, run: Run) -> str:
+    def id_of(self, run: StudyRun) -> str:
         """The name of a run's files."""
         if run.network == OBSERVER:
             parts = [self.name, "observer2"]

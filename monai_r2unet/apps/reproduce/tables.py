@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from monai_r2unet.reproduce import paper
-from monai_r2unet.reproduce.study import NETWORKS, OBSERVER, command
+from monai_r2unet.apps.reproduce import paper
+from monai_r2unet.apps.reproduce.study import NETWORKS, OBSERVER, command
 
 __all__ = ["TABLES", "all_tables", "table_of"]
 

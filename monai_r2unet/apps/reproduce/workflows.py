@@ -21,14 +21,14 @@ from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.engines.utils import IterationEvents
 
+from monai_r2unet.apps.reproduce.study import BUDGET, OBSERVER, Study, StudyRun
 from monai_r2unet.bundle import find_bundle
-from monai_r2unet.datasets import load_datalist
+from monai_r2unet.datasets.datalist import load_datalist
 from monai_r2unet.errors import InputError
-from monai_r2unet.evaluation_report import EvaluationReport
-from monai_r2unet.metrics import Case
-from monai_r2unet.reproduce.study import BUDGET, OBSERVER, Run, Study
-from monai_r2unet.results import write_json
-from monai_r2unet.segmenter import without_notices
+from monai_r2unet.files import write_json
+from monai_r2unet.inference.segmenter import without_notices
+from monai_r2unet.metrics.measures import CaseMeasures
+from monai_r2unet.training.evaluation_report import EvaluationReport
 
 __all__ = ["Test", "schedule_of", "segmented", "test", "train"]
 
@@ -42,7 +42,7 @@ class Test(NamedTuple):
     """
 
     evaluation: dict[str, Any]
-    cases: list[Case]
+    cases: list[CaseMeasures]
     parameters: int
     seconds: float
 
@@ -65,7 +65,7 @@ def schedule_of(study: Study) -> dict[str, Any]:
     return _values(config)
 
 
-def train(study: Study, run: Run, folder: Path, device: str) -> tuple[dict[str, Any], float]:
+def train(study: Study, run: StudyRun, folder: Path, device: str) -> tuple[dict[str, Any], float]:
     """Train a network, or go on where an earlier call was interrupted; nothing is done if it had come to its end.
 
     Args:
@@ -101,7 +101,7 @@ def train(study: Study, run: Run, folder: Path, device: str) -> tuple[dict[str, 
     return result, math.fsum(seconds.values()) * result["epochs"] / len(seconds)
 
 
-def test(study: Study, run: Run, folder: Path, device: str, threshold: float) -> Test:
+def test(study: Study, run: StudyRun, folder: Path, device: str, threshold: float) -> Test:
     """Measure a trained network, or the second observer, on the test set, into ``folder/test/evaluation.json``."""
     overrides: dict[str, Any] = {"validate#handlers#0#threshold": threshold}
     if run.network == OBSERVER:
@@ -119,7 +119,7 @@ def test(study: Study, run: Run, folder: Path, device: str, threshold: float) ->
 
 
 def segmented(
-    study: Study, run: Run, folder: Path, device: str, entries: Sequence[Mapping[str, str]]
+    study: Study, run: StudyRun, folder: Path, device: str, entries: Sequence[Mapping[str, str]]
 ) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]]:
     """Segment some entries of a data list with a trained network.
 
@@ -170,7 +170,7 @@ def _values(config: ConfigParser) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _workflow(
-    study: Study, run: Run, name: str, folder: Path, device: str, overrides: Mapping[str, Any]
+    study: Study, run: StudyRun, name: str, folder: Path, device: str, overrides: Mapping[str, Any]
 ) -> Iterator[ConfigWorkflow]:
     """A workflow of the bundle, initialised; what it changes in this process and holds of the device is given back."""
     observer = run.network == OBSERVER

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
+from monai_r2unet.apps.viewer.segments import Segment, add_segmentation
 from monai_r2unet.errors import InputError
-from monai_r2unet.figures import AGREEMENT, agreement_areas
-from monai_r2unet.reading import read_image, same_grid
-from monai_r2unet.viewer.segments import Segment, add_segmentation
+from monai_r2unet.images.agreement import AGREEMENT, agreement_areas
+from monai_r2unet.images.grid import same_grid
+from monai_r2unet.images.reading import read_image
 
 __all__ = ["compare"]
 

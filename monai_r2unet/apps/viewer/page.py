@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import trame_rca.module
 from trame_client.ui.html import DivLayout
 
+from monai_r2unet.apps.viewer.folder import Folder
+from monai_r2unet.apps.viewer.session_state import STATE
+from monai_r2unet.apps.viewer.transfers import Transfers
+from monai_r2unet.apps.viewer.windows import WINDOWS
 from monai_r2unet.errors import InputError
-from monai_r2unet.reading import read_image_with_notes
-from monai_r2unet.viewer.folder import Folder
-from monai_r2unet.viewer.session_state import STATE
-from monai_r2unet.viewer.transfers import Transfers
-from monai_r2unet.viewer.windows import WINDOWS
+from monai_r2unet.images.reading import read_image_with_notes
 
 if TYPE_CHECKING:
-    from monai_r2unet.viewer.session import Session
+    from monai_r2unet.apps.viewer.session import Session
 
 __all__ = ["Page"]
 
@@ -81,9 +81,9 @@ class Page:
         if image is not None:
             self.state.update({"opening": self._name(image)})
             self.state.flush()
-        await asyncio.to_thread(importlib.import_module, "monai_r2unet.viewer.session")
-        from monai_r2unet.viewer.scene import Scene
-        from monai_r2unet.viewer.session import Session
+        await asyncio.to_thread(importlib.import_module, "monai_r2unet.apps.viewer.session")
+        from monai_r2unet.apps.viewer.scene import Scene
+        from monai_r2unet.apps.viewer.session import Session
 
         scene = Scene(self.server, self._tell_slices)
         self.session = Session(self.state, scene, self.home, self.command)

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
+from monai_r2unet.apps.viewer.segments import Segment, label_array
+from monai_r2unet.apps.viewer.texts import describe_size
 from monai_r2unet.errors import InputError
-from monai_r2unet.viewer.segments import Segment, label_array
-from monai_r2unet.viewer.texts import describe_size
-from monai_r2unet.writing import write_image
+from monai_r2unet.images.writing import write_image
 
 __all__ = ["Result"]
 

@@ -22,8 +22,8 @@ from trame_slicer.core import SlicerApp
 from trame_slicer.rca_view.rca_view_factory import RcaRenderStrategy, RcaWindow
 from trame_slicer.views import ScheduledRenderStrategy, SliceView, ThreeDView, ViewLayoutDefinition
 
-from monai_r2unet.viewer.segments import add_volume
-from monai_r2unet.viewer.windows import automatic_window
+from monai_r2unet.apps.viewer.segments import add_volume
+from monai_r2unet.apps.viewer.windows import automatic_window
 
 __all__ = ["SLICES", "Scene"]
 

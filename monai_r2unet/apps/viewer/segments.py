@@ -14,7 +14,7 @@ import vtk
 from slicer.util import updateVolumeFromArray, vtkMatrixFromArray
 from vtk.util.numpy_support import vtk_to_numpy
 
-from monai_r2unet.image_files import axes_in_mm
+from monai_r2unet.images.grid import axes_in_mm
 
 __all__ = ["Segment", "add_segmentation", "add_surface", "add_volume", "label_array"]
 

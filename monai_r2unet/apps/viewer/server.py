@@ -12,10 +12,10 @@ from typing import Any
 
 from trame.app import get_server
 
-from monai_r2unet.viewer.access import Access
-from monai_r2unet.viewer.folder import Folder
-from monai_r2unet.viewer.page import Page
-from monai_r2unet.viewer.workspace import workspace
+from monai_r2unet.apps.viewer.access import Access
+from monai_r2unet.apps.viewer.folder import Folder
+from monai_r2unet.apps.viewer.page import Page
+from monai_r2unet.apps.viewer.workspace import workspace
 
 __all__ = ["WORKER", "Options", "serve"]
 

@@ -11,21 +11,21 @@ from typing import Any
 
 import SimpleITK as sitk
 
+from monai_r2unet.apps.viewer import texts
+from monai_r2unet.apps.viewer.comparison import compare
+from monai_r2unet.apps.viewer.result import Result
+from monai_r2unet.apps.viewer.scene import Scene
+from monai_r2unet.apps.viewer.segments import add_segmentation, add_surface
+from monai_r2unet.apps.viewer.windows import automatic_window
+from monai_r2unet.apps.viewer.worker_client import WorkerClient
 from monai_r2unet.errors import InputError, sentence_of
-from monai_r2unet.reading import read_image_with_notes
-from monai_r2unet.viewer import texts
-from monai_r2unet.viewer.comparison import compare
-from monai_r2unet.viewer.result import Result
-from monai_r2unet.viewer.scene import Scene
-from monai_r2unet.viewer.segments import add_segmentation, add_surface
-from monai_r2unet.viewer.windows import automatic_window
-from monai_r2unet.viewer.worker_client import WorkerClient
+from monai_r2unet.images.reading import read_image_with_notes
 
 __all__ = ["Session"]
 
 
 @dataclass
-class Run:
+class ActiveSegmentation:
     """A segmentation under way.
 
     Args:
@@ -62,7 +62,7 @@ class Session:
         self.source: Path | None = None
         self.image: sitk.Image | None = None
         self.bundles: dict[str, dict[str, Any]] = {}
-        self.run: Run | None = None
+        self.active: ActiveSegmentation | None = None
         self.result: Result | None = None
         self.jobs = 0
         self.busy = asyncio.Lock()  # one thing is opened at a time
@@ -88,7 +88,7 @@ class Session:
             name: for people.
             reading: gives the image and the notes of its reader, where that has begun already.
         """
-        if self.run is not None:
+        if self.active is not None:
             self.complain("The segmentation is still running: cancel it before you open another image.")
             return
         async with self.busy:
@@ -166,26 +166,26 @@ class Session:
     async def segment(self) -> None:
         """Let the worker segment the image."""
         bundle = self.bundles.get(self.state.bundle)
-        if self.run is not None or self.source is None or self.image is None or bundle is None:
+        if self.active is not None or self.source is None or self.image is None or bundle is None:
             return
         self.jobs += 1
         ending = ".png" if self.image.GetDimension() == 2 else ".seg.nrrd"
-        self.run = Run(self.jobs, bundle, self.image, self.home / f"mask-{self.jobs}{ending}")
+        self.active = ActiveSegmentation(self.jobs, bundle, self.image, self.home / f"mask-{self.jobs}{ending}")
         self.tell(running=True, done=0, total=0, progress="Starting", message=None)
         await self.worker.start()
         self.worker.send(
             "run",
-            job=self.run.job,
+            job=self.active.job,
             bundle=bundle["name"],
             input=str(self.source),
-            output=str(self.run.output),
+            output=str(self.active.output),
             device=self.state.device,
             **({"scale": self.state.scale} if self.state.scale and _goes_by_field_of_view(bundle) else {}),
         )
 
     def cancel(self) -> None:
         """Give up what is under way."""
-        if self.run is not None:
+        if self.active is not None:
             self.worker.send("cancel")
 
     def _take_event(self, event: dict[str, Any]) -> None:
@@ -197,36 +197,38 @@ class Session:
         elif kind == "devices":
             found = [{"id": device["id"], "name": texts.describe_device(device)} for device in event["devices"]]
             self.tell(devices=[{"id": "auto", "name": "Automatic"}, *found])
-        elif self.run is None or event["job"] != self.run.job:
+        elif self.active is None or event["job"] != self.active.job:
             if kind == "log" and event["level"] == "warning":
                 self.complain(event["message"], "warning")
         elif kind == "progress":
-            self._tell_progress(self.run, event["done"], event["total"])
+            self._tell_progress(self.active, event["done"], event["total"])
         elif kind == "log" and event["level"] == "warning":
-            self.run.warnings.append(event["message"])
+            self.active.warnings.append(event["message"])
         elif kind in ("done", "cancelled", "error"):
-            self._end(self.run, event)
+            self._end(self.active, event)
 
-    def _tell_progress(self, run: Run, done: int, total: int) -> None:
+    def _tell_progress(self, active: ActiveSegmentation, done: int, total: int) -> None:
         now, remaining = time.monotonic(), None
-        if run.first is None:
-            run.first = (now, done)
-        elif done > run.first[1]:
-            remaining = (now - run.first[0]) / (done - run.first[1]) * (total - done)
-        self.tell(done=done, total=total, progress=texts.describe_progress(done, total, now - run.started, remaining))
+        if active.first is None:
+            active.first = (now, done)
+        elif done > active.first[1]:
+            remaining = (now - active.first[0]) / (done - active.first[1]) * (total - done)
+        self.tell(
+            done=done, total=total, progress=texts.describe_progress(done, total, now - active.started, remaining)
+        )
 
-    def _end(self, run: Run, event: dict[str, Any]) -> None:
-        self.run = None
+    def _end(self, active: ActiveSegmentation, event: dict[str, Any]) -> None:
+        self.active = None
         self.tell(running=False, progress="", done=0, total=0)
         if event["event"] == "cancelled":
             self.complain("Cancelled.", "info")
         elif event["event"] == "error":
             self.complain(event["message"])
         else:
-            self._start(self._show_result(run, event))
+            self._start(self._show_result(active, event))
 
     def _worker_gone(self, last: str) -> None:
-        self.run = None
+        self.active = None
         told = f" Its last words: {last[-500:]}" if last else ""
         self.tell(running=False, progress="")
         self.complain(f"The process that segments has ended: press Segment to start it again.{told}")
@@ -238,13 +240,13 @@ class Session:
 
     # ---- results ----
 
-    async def _show_result(self, run: Run, event: dict[str, Any]) -> None:
+    async def _show_result(self, active: ActiveSegmentation, event: dict[str, Any]) -> None:
         async with self.busy:
-            if self.image is not run.image:  # another one was opened meanwhile
+            if self.image is not active.image:  # another one was opened meanwhile
                 return
             name = str(self.state.image["name"])
-            result = await asyncio.to_thread(Result.read, run.output, run.image, run.bundle, name)
-            self._show(run, result, event)
+            result = await asyncio.to_thread(Result.read, active.output, active.image, active.bundle, name)
+            self._show(active, result, event)
             self.show_overlays()
             await asyncio.sleep(0.1)  # for the slices to be drawn: the surface takes longer
             if event["voxels"] and not self.state.image["flat"]:
@@ -253,7 +255,7 @@ class Session:
                 self.show_overlays()
                 self.scene.look_at_surface()
 
-    def _show(self, run: Run, result: Result, event: dict[str, Any]) -> None:
+    def _show(self, active: ActiveSegmentation, result: Result, event: dict[str, Any]) -> None:
         self.result = result
         self.scene.replace("errors", None)
         self.scene.replace("surface", None)
@@ -261,12 +263,12 @@ class Session:
             "mask", add_segmentation(self.scene.app.scene, result.labels, result.image, result.segments, "mask")
         )
         empty = [] if event["voxels"] else ["Nothing was found. Is this the kind of image that the bundle is made for?"]
-        told = [*run.warnings, *empty]
+        told = [*active.warnings, *empty]
         self.tell(
             result={
                 "segments": result.sizes(event["millilitres"], event["voxels"]),
                 "downloads": result.downloads,
-                "seconds": f"{time.monotonic() - run.started:.0f}",
+                "seconds": f"{time.monotonic() - active.started:.0f}",
             },
             reference=None,
             message={"kind": "warning", "text": " ".join(told)} if told else None,

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from aiohttp import web
 
+from monai_r2unet.apps.viewer.folder import check_one_file
 from monai_r2unet.errors import InputError
-from monai_r2unet.image_files import READERS
-from monai_r2unet.viewer.folder import check_one_file
+from monai_r2unet.images.formats import READERS
 
 __all__ = ["Transfers"]
 

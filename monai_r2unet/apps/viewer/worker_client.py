@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from monai_r2unet.protocol import read_event
+from monai_r2unet.apps.worker.protocol import read_event
 
 __all__ = ["WorkerClient"]
 

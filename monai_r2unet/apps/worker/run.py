@@ -5,21 +5,29 @@ from __future__ import annotations
 import shutil
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from monai_r2unet.protocol import Run
+from monai_r2unet.apps.worker.protocol import Request
 
-if TYPE_CHECKING:
-    from monai_r2unet.worker import Worker
-
-__all__ = ["Cancelled", "Task"]
+__all__ = ["Cancelled", "Run"]
 
 
 class Cancelled(Exception):
     """The caller no longer wants this run."""
 
 
-class Task:
+class Sender(Protocol):
+    """What a run needs of its worker: a way to send events, and what was cancelled."""
+
+    cancelled: float  # runs up to this number
+    changed: threading.Condition
+
+    def send(self, event: str, **content: Any) -> None:
+        """Send an event."""
+        ...
+
+
+class Run:
     """A run at work: the thread that works asks it whether to go on, the main thread gives it up.
 
     Args:
@@ -28,8 +36,8 @@ class Task:
         number: of the run.
     """
 
-    def __init__(self, run: Run, worker: Worker, number: int) -> None:
-        self.run = run
+    def __init__(self, request: Request, worker: Sender, number: int) -> None:
+        self.request = request
         self.worker = worker
         self.number = number
         self.telling = threading.Lock()
@@ -54,7 +62,7 @@ class Task:
         """Send an event of this run, unless it was cancelled."""
         with self.telling:
             if not self.abandoned:
-                self.worker.send(event, job=self.run.job, **content)
+                self.worker.send(event, job=self.request.job, **content)
 
     def abandon(self) -> None:
         """Leave the work to itself: from now on it tells and writes nothing."""

@@ -1,36 +1,6 @@
 """A process that keeps a bundle loaded and segments on request: what 3D Slicer and the viewer talk to.
 
-``python -m monai_r2unet.worker`` reads one JSON object a line from standard input::
-
-    {"cmd": "run", "job": 7, "bundle": "lung", "input": "ct.nrrd", "output": "lung.seg.nrrd", "device": "auto",
-     "slices": [100], "weights": "own.pt", "batch_size": 4, "overwrite": true, "cpu_fallback": true,
-     "trust_bundle": true, "engine": "torch", "scale": "1400px"}
-    {"cmd": "cancel"}    every run that was asked for before
-    {"cmd": "quit"}      the same, and leave
-
-Of a run only ``bundle``, ``input`` and ``output`` are required; the output's ending names its format. ``job`` is
-whatever the caller wants back in the events. ``slices`` are indices along that axis of the stored image along which its
-axial slices are stacked: only these are segmented, and all others are 0 in the output, which has the whole image's
-grid. ``cpu_fallback``: go on on the CPU when the GPU is full. ``trust_bundle``: ``bundle`` may be the folder of a
-bundle that is not shipped, whose configuration can execute any code. ``engine``: what runs the network, ``torch`` or
-another of `monai_r2unet.engines`. ``scale``: of a fundus photograph whose field of view cannot be found, the factor by
-which it is resized for the network or, as a string that ends in ``px``, the diameter of its field of view in pixels. A
-run waits for those before it.
-
-Events leave on standard output, one a line, prefixed with ``@@`` so that nothing printed by others can pass for one::
-
-    ready      version, protocol, bundles              once, before anything else, and before the slow imports
-    devices    devices                                 once the imports are done; each: id, name, and the bytes that are
-                                                       free_bytes and total_bytes of a GPU
-    log        job, level (info, warning), message
-    progress   job, done, total                        slices
-    done       job, output, voxels, millilitres (null of a picture), warnings, seconds
-    cancelled  job                                     nothing was written; comes at once, whatever is under way
-    error      job, code, message                      nothing was written; the message is one sentence
-
-Commands are taken from the start, also before ``ready``. Each run ends with exactly one of the last three. Codes:
-``protocol`` (not a valid command), ``input`` (what the user can put right), ``memory``, ``output`` (the disk is full or
-failed), ``internal`` (details are on standard error).
+`monai_r2unet.apps.worker.protocol` describes what it reads and writes.
 
 The process leaves when its standard input closes, hence also when its parent dies, at the latest after three seconds.
 """
@@ -49,14 +19,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from monai_r2unet import __version__
+from monai_r2unet.apps.worker.protocol import PROTOCOL, Answer, Request, event_line, lines, read_command, request_of
+from monai_r2unet.apps.worker.run import Run
 from monai_r2unet.bundle import Bundle, list_bundles
 from monai_r2unet.errors import EXIT_BAD_INPUT, InputError
-from monai_r2unet.protocol import PROTOCOL, Answer, Run, event_line, lines, read_command, run_of
-from monai_r2unet.startup import import_monai_for_segmentation, keep_freed_memory
-from monai_r2unet.tasks import Task
+from monai_r2unet.inference.startup import import_monai_for_segmentation, keep_freed_memory
 
 if TYPE_CHECKING:
-    from monai_r2unet.jobs import Jobs
+    from monai_r2unet.apps.worker.runner import Runner
 
 __all__ = ["Worker", "main"]
 
@@ -80,12 +50,12 @@ class Worker:
         self.sending = threading.Lock()
         self.working = ThreadPoolExecutor(max_workers=1)
         # Runs are numbered as they come; those up to a number are cancelled.
-        self.runs: queue.Queue[tuple[int, Run] | None] = queue.Queue()
+        self.requests: queue.Queue[tuple[int, Request] | None] = queue.Queue()
         self.newest = 0
         self.cancelled: float = 0
         self.changed = threading.Condition()  # something was cancelled, or the work is done
-        self.jobs: Jobs | None = None
-        self.task: Task | None = None
+        self.runner: Runner | None = None
+        self.run: Run | None = None
 
     def serve(self) -> None:
         """Answer commands until told to quit or until no more can come."""
@@ -100,9 +70,9 @@ class Worker:
             self.send("log", job=None, level="warning", message=sentence)
         threading.Thread(target=self._listen, daemon=True).start()
         self.working.submit(self._prepare)
-        while (numbered := self.runs.get()) is not None:
-            number, run = numbered
-            self._answer(Task(run, self, number))
+        while (numbered := self.requests.get()) is not None:
+            number, request = numbered
+            self._answer(Run(request, self, number))
 
     def send(self, event: str, **content: Any) -> None:
         """Send an event; that nobody listens any more is no error, but there is nobody left to work for."""
@@ -122,8 +92,8 @@ class Worker:
 
     def clean(self) -> None:
         """Remove what a run under way has begun to write."""
-        if self.task is not None:
-            self.task.clean()
+        if self.run is not None:
+            self.run.clean()
 
     # ---- the thread that listens ----
 
@@ -134,7 +104,7 @@ class Worker:
                     break
         finally:
             self.cancel(math.inf)
-            self.runs.put(None)
+            self.requests.put(None)
             # Mostly the process has ended before this sleep has; if not, something holds it up that nobody waits for.
             time.sleep(GRACE)
             self.clean()
@@ -147,9 +117,9 @@ class Worker:
             command = read_command(line)
             job = command.get("job")
             if command["cmd"] == "run":
-                run = run_of(command)
+                request = request_of(command)
                 self.newest += 1
-                self.runs.put((self.newest, run))
+                self.requests.put((self.newest, request))
             elif command["cmd"] == "cancel":
                 self.cancel(self.newest)
             return bool(command["cmd"] != "quit")
@@ -163,35 +133,36 @@ class Worker:
         """Import what takes seconds."""
         try:
             import_monai_for_segmentation()
-            from monai_r2unet.jobs import Jobs, devices
+            from monai_r2unet.apps.worker.runner import Runner
+            from monai_r2unet.inference.devices import list_devices
 
-            self.jobs = Jobs()
-            self.send("devices", devices=devices())
+            self.runner = Runner()
+            self.send("devices", devices=list_devices())
         except BaseException:  # the installation is broken, and no run could tell more than this does
             traceback.print_exc()
             sys.stderr.flush()
             os._exit(1)
 
-    def _work(self, task: Task) -> Answer:
-        if self.jobs is None:
+    def _work(self, run: Run) -> Answer:
+        if self.runner is None:
             raise RuntimeError("a run began before its imports")
-        return self.jobs.do(task)
+        return self.runner.do(run)
 
     # ---- the main thread ----
 
-    def _answer(self, task: Task) -> None:
-        self.task = task
-        work: Future[Answer] = self.working.submit(self._work, task)
+    def _answer(self, run: Run) -> None:
+        self.run = run
+        work: Future[Answer] = self.working.submit(self._work, run)
         work.add_done_callback(lambda _: self._wake())
         with self.changed:
-            self.changed.wait_for(lambda: work.done() or task.is_cancelled())
+            self.changed.wait_for(lambda: work.done() or run.is_cancelled())
         if work.done():
             event, content = work.result()
         else:
-            task.abandon()
+            run.abandon()
             event, content = "cancelled", {}
-        self.task = None
-        self.send(event, job=task.run.job, **content)
+        self.run = None
+        self.send(event, job=run.request.job, **content)
 
     def _wake(self) -> None:
         with self.changed:
@@ -240,7 +211,3 @@ def main() -> NoReturn:
     # Without the interpreter's farewell, which waits for the work and takes seconds after torch was imported.
     sys.stderr.flush()
     os._exit(code)
-
-
-if __name__ == "__main__":
-    main()

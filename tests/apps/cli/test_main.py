@@ -18,13 +18,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from lung_examples import LUNG, copy_bundle, small_ct, write_random_weights
-from test_checkpoints import Malicious
 
+from monai_r2unet.apps.cli.main import main
 from monai_r2unet.bundle import list_bundles
-from monai_r2unet.checkpoints import sha256
-from monai_r2unet.cli import main
-from monai_r2unet.io import read_image, same_grid
+from monai_r2unet.files import sha256
+from monai_r2unet.images.grid import same_grid
+from monai_r2unet.images.reading import read_image
+from tests.helpers.lung_examples import LUNG, copy_bundle, small_ct, write_random_weights
+from tests.networks.test_weights import Malicious
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -264,7 +265,7 @@ def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(
     def fail(*_: object, **__: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("monai_r2unet.outputs.write_image", fail)
+    monkeypatch.setattr("monai_r2unet.images.masks.write_image", fail)
     before = files(work)
     code, out, err = run("segment", "ct.nii.gz", "mask.nii.gz", "--bundle", "lung")
     assert (code, out) == (1, "")
@@ -278,7 +279,7 @@ def test_a_fault_of_ours_is_not_passed_off_as_bad_input(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("a fault")
 
-    monkeypatch.setattr("monai_r2unet.outputs.write_image", fail)
+    monkeypatch.setattr("monai_r2unet.images.masks.write_image", fail)
     with pytest.raises(RuntimeError, match="a fault"):
         run("segment", "ct.nii.gz", "mask.nii.gz", "--bundle", "lung")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from monai_r2unet.cli import main
-from monai_r2unet.startup import hidden_modules
+from monai_r2unet.apps.cli.main import main
+from monai_r2unet.inference.startup import hidden_modules
 
 
 def test_without_its_extra_it_says_how_to_get_it(capsys):

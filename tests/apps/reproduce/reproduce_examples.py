@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from photograph_examples import write_dataset
 from PIL import Image, ImageFilter
+
+from tests.helpers.photograph_examples import write_dataset
 
 SMALL = ["--patch_size", "16", "--patches", "8", "--batch_size", "4", "--device", "cpu"]
 

@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from arrays import pixels
-from bundle_runs import QUIET, environment, history, in_checkout, kill_training_after_two_epochs
-from lung_examples import write_dataset as write_lungs
 from PIL import Image
-from reproduce_examples import SMALL, leaving_one_out, with_second_observer
 
-from monai_r2unet.cli import main
-from monai_r2unet.metrics import Case, ConfusionCounts, RocHistogram, RocScores, confusion
-from monai_r2unet.reproduce.records import points_of, read_curve, write_curve
-from monai_r2unet.reproduce.study import OBSERVER
+from monai_r2unet.apps.cli.main import main
+from monai_r2unet.apps.reproduce.records import points_of, read_curve, write_curve
+from monai_r2unet.apps.reproduce.study import OBSERVER
+from monai_r2unet.metrics import CaseMeasures, ConfusionCounts, RocHistogram, RocScores, confusion
+from tests.apps.reproduce.reproduce_examples import SMALL, leaving_one_out, with_second_observer
+from tests.helpers.arrays import pixels
+from tests.helpers.bundle_runs import QUIET, environment, history, in_checkout, kill_training_after_two_epochs
+from tests.helpers.lung_examples import write_dataset as write_lungs
 
 pytestmark = [pytest.mark.filterwarnings(warning) for warning in QUIET]
 
@@ -208,7 +208,9 @@ def test_a_tenth_of_the_paper_s_patches_is_for_validation(
     tmp_path: Path, reproduce: Reproduce, monkeypatch: Any
 ) -> None:
     made = []
-    monkeypatch.setattr("monai_r2unet.reproduce.workflows.ConfigWorkflow", lambda *_, **values: made.append(values))
+    monkeypatch.setattr(
+        "monai_r2unet.apps.reproduce.workflows.ConfigWorkflow", lambda *_, **values: made.append(values)
+    )
     data, out = with_second_observer(tmp_path / "data"), tmp_path / "out"
     reproduce("drive", "--data", data, "--out", out, "--networks", "R2UNet", "--seeds", 0, "--patches", 900)
     (training,) = [values for values in made if values["run_id"] == "training"]
@@ -257,10 +259,10 @@ def test_curves_add_up_and_keep_their_area(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     scores = [torch.tensor(generator.beta(*shape, 20000), dtype=torch.float32) for shape in ((1, 8), (4, 2))]
     exact = RocScores(*scores)
-    case = Case("a", ConfusionCounts(), exact)
+    case = CaseMeasures("a", ConfusionCounts(), exact)
     write_curve([case, case], tmp_path / "exact.csv")
     both, reference = torch.cat(scores), torch.arange(40000) >= 20000
-    write_curve([Case("a", ConfusionCounts(), RocHistogram.of(both, reference))], tmp_path / "binned.csv")
+    write_curve([CaseMeasures("a", ConfusionCounts(), RocHistogram.of(both, reference))], tmp_path / "binned.csv")
     curve, binned = read_curve(tmp_path / "exact.csv"), read_curve(tmp_path / "binned.csv")
     assert [(t, 2 * b, 2 * f) for t, b, f in binned] == curve
     assert 200 < len(curve) < 300

@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
-from reproduce_examples import result
 
-from monai_r2unet.reproduce import paper
-from monai_r2unet.reproduce.study import NETWORKS, OBSERVER
-from monai_r2unet.reproduce.tables import all_tables, table_of
+from monai_r2unet.apps.reproduce import paper
+from monai_r2unet.apps.reproduce.study import NETWORKS, OBSERVER
+from monai_r2unet.apps.reproduce.tables import all_tables, table_of
+from tests.apps.reproduce.reproduce_examples import result
 
 
 def rows(table: str) -> list[list[str]]:

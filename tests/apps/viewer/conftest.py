@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks.browser import BROWSER, FLAGS
 
-TESTS = Path(__file__).resolve().parents[1]
+TESTS = Path(__file__).resolve().parents[2]
 TIMEOUT = 180_000  # milliseconds; a busy machine takes its time
 MISSING = [name for name in ("trame_slicer", "slicer", "playwright") if importlib.util.find_spec(name) is None] + [
     "chromium"
@@ -34,7 +34,7 @@ def workbench(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Bundles with random weights, images and what is expected of them: those of the Slicer extension's tests."""
     folder = tmp_path_factory.mktemp("workbench")
     script = TESTS / "slicer_extension" / "workbench.py"
-    environment = {**os.environ, "PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}"}
+    environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
     subprocess.run([sys.executable, str(script), str(folder)], env=environment, check=True)
     return folder
 
@@ -53,7 +53,7 @@ def browser(_able: None) -> Iterator[Any]:
 @pytest.fixture
 def launch(_able: None) -> Iterator[Callable[..., Any]]:
     """Start viewers that are ended with the test."""
-    from viewer_process import Viewer
+    from tests.apps.viewer.viewer_process import Viewer
 
     started: list[Viewer] = []
 

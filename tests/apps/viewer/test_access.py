@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from monai_r2unet.apps.viewer.folder import Folder, check_one_file
 from monai_r2unet.errors import InputError
-from monai_r2unet.viewer.folder import Folder, check_one_file
 
 PATHS = ["/", "/index.html", "/viewer/page.js", "/download/mask.nii.gz", "/upload/0123456789/a.nrrd"]
 
 
 @pytest.fixture(scope="module")
 def viewer(tmp_path_factory):
-    from viewer_process import Viewer
+    from tests.apps.viewer.viewer_process import Viewer
 
     folder = tmp_path_factory.mktemp("images")
     worker = folder / "none"
@@ -152,7 +152,7 @@ def test_headers_with_their_voxels_pass(tmp_path):
 
 
 def test_nothing_is_left_when_the_viewer_ends(viewer, tmp_path):
-    from viewer_process import Viewer
+    from tests.apps.viewer.viewer_process import Viewer
 
     killed = Viewer(viewer.command, tmp_path)
     (left,) = killed.left_behind()

@@ -32,7 +32,7 @@ def start(launch, workbench, images, open_page):
 @pytest.fixture(scope="module")
 def viewer(_able, workbench, images):
     """A viewer that tests share: its start takes longer than most of them."""
-    from viewer_process import Viewer
+    from tests.apps.viewer.viewer_process import Viewer
 
     shared = Viewer.with_worker(workbench / "worker", images)
     yield shared

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def test_a_whole_chest_ct_equals_the_command_lines_mask(data_root, launch, open_page, wait_for, tmp_path):

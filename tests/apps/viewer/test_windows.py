@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from monai_r2unet.viewer.windows import automatic_window
+from monai_r2unet.apps.viewer.windows import automatic_window
 
 
 def test_padding_around_what_was_scanned_does_not_count():

@@ -10,15 +10,15 @@ from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 # As the verb `view`, with another worker and a limit that a test can reach.
 SERVE = """
 import asyncio, sys
 from pathlib import Path
-from monai_r2unet.viewer.command import announce, until_stopped
-from monai_r2unet.viewer.folder import Folder
-from monai_r2unet.viewer.server import Options, serve
+from monai_r2unet.apps.cli.view import announce, until_stopped
+from monai_r2unet.apps.viewer.folder import Folder
+from monai_r2unet.apps.viewer.server import Options, serve
 folder, image, worker, limit = sys.argv[1:]
 options = Options(Folder(Path(folder)), Path(image) if image else None, upload_limit=int(limit), worker=[worker])
 try:

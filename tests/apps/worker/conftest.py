@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from arrays import values
-from lung_examples import copy_bundle, small_ct
-from worker_process import NOISY, Client
 
-from monai_r2unet.io import write_image
-from monai_r2unet.segmenter import Segmenter
+from monai_r2unet import Segmenter
+from monai_r2unet.images.writing import write_image
+from tests.apps.worker.worker_process import NOISY, Client
+from tests.helpers.arrays import values
+from tests.helpers.lung_examples import copy_bundle, small_ct
 
 
 @pytest.fixture(scope="module")

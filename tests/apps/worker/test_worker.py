@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from arrays import values
-from lung_examples import small_ct, write_random_weights
-from worker_process import Client
 
 from monai_r2unet import __version__
+from monai_r2unet.apps.worker.protocol import Request, read_command, request_of
 from monai_r2unet.errors import InputError
-from monai_r2unet.io import same_grid
-from monai_r2unet.protocol import Run, read_command, run_of
-from monai_r2unet.slices import axial_axis, put_slices, take_slices
+from monai_r2unet.images.grid import same_grid
+from monai_r2unet.images.slices import axial_axis, put_slices, take_slices
+from tests.apps.worker.worker_process import Client
+from tests.helpers.arrays import values
+from tests.helpers.lung_examples import small_ct, write_random_weights
 
 # ---- what it does ----------------------------------------------------------------------------------------------------
 
@@ -131,7 +131,7 @@ def test_cancelling_ends_all_that_was_asked_for_before_and_leaves_nothing(
 
 def test_commands_are_checked() -> None:
     run = {"cmd": "run", "bundle": "lung", "input": "a", "output": "b"}
-    assert run_of(read_command(json.dumps(run | {"slices": [1], "job": [7]}).encode())) == Run(
+    assert request_of(read_command(json.dumps(run | {"slices": [1], "job": [7]}).encode())) == Request(
         "lung", "a", "b", job=[7], slices=[1]
     )
     bad: dict[str, Any] = {
@@ -147,10 +147,10 @@ def test_commands_are_checked() -> None:
     }
     for name, value in bad.items():
         with pytest.raises(InputError, match=name):
-            run_of(run | {name: value})
+            request_of(run | {name: value})
     for slices in ([1.0], [True], ["1"]):
         with pytest.raises(InputError, match=r"expected list\[int\]"):
-            run_of(run | {"slices": slices})
+            request_of(run | {"slices": slices})
 
 
 @pytest.mark.parametrize("spoil", [[], [1, 1], [-1], [4]])

@@ -15,10 +15,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from arrays import values
-from bundle_runs import environment
-from lung_examples import copy_bundle, write_random_weights
-from worker_process import NOISY, Client
+
+from tests.apps.worker.worker_process import NOISY, Client
+from tests.helpers.arrays import values
+from tests.helpers.bundle_runs import environment
+from tests.helpers.lung_examples import copy_bundle, write_random_weights
 
 # ---- cancelled -------------------------------------------------------------------------------------------------------
 

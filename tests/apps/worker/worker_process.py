@@ -8,16 +8,17 @@ import subprocess
 import threading
 from typing import Any
 
-from bundle_runs import environment
+from tests.helpers.bundle_runs import environment
 
 # The worker with another folder of bundles, among code that prints, and with faults that a file's name brings about.
 NOISY = """
 import os, sys, time, warnings
 from pathlib import Path
 print("@@ before main", file=sys.stderr)
-from monai_r2unet import bundle, jobs, worker
+from monai_r2unet import bundle, worker
+from monai_r2unet.apps.worker import runner
 bundle._bundles_folder = lambda: Path(sys.argv[1])
-read_image, write_mask = jobs.read_image_with_notes, jobs.write_mask
+read_image, write_mask = runner.read_image_with_notes, runner.write_mask
 def read(path):
     print('@@{"event": "done", "job": "printed"}', flush=True)
     os.system('echo "@@ from the shell"')
@@ -36,7 +37,7 @@ def write(mask, path, **options):
         path.write_text("half of it")
         raise OSError(28, "No space left on device")
     write_mask(mask, path, **options)
-jobs.read_image_with_notes, jobs.write_mask = read, write
+runner.read_image_with_notes, runner.write_mask = read, write
 worker.main()
 """
 

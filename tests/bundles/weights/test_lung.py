@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arrays import pixels, values
 from nibabel import load
 from sklearn.metrics import f1_score
 
-from monai_r2unet.segmenter import Segmenter
+from monai_r2unet import Segmenter
+from tests.helpers.arrays import pixels, values
 
 # F1 pooled over the pixels of the paper's test slices, and Dice of a whole scan, which is the same.
 SLICES, SCAN = 0.985, 0.978

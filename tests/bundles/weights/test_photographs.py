@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arrays import pixels, values
 from sklearn.metrics import f1_score, jaccard_score, roc_auc_score
 
-from monai_r2unet.segmenter import Segmenter
+from monai_r2unet import Segmenter
+from tests.helpers.arrays import pixels, values
 
 # AUC and F1 inside the field of view, pooled over all test photographs.
 RETINA = {"drive": (0.980, 0.820), "chase_db1": (0.982, 0.800)}

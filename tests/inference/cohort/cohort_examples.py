@@ -6,9 +6,9 @@ import csv
 from pathlib import Path
 
 import SimpleITK as sitk
-from lung_examples import small_ct
 
-from monai_r2unet.cohort import CaseResult
+from monai_r2unet.inference.cohort_records import CaseResult
+from tests.helpers.lung_examples import small_ct
 
 MASKS = ["0", "1", "2", "3", "4", "5", "6", "air", "series"]
 BROKEN = ["cut", "folder", "thin"]

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cohort_examples import write_three, write_twelve
-from lung_examples import copy_bundle
 
-from monai_r2unet.segmenter import Segmenter
+from monai_r2unet import Segmenter
+from tests.helpers.lung_examples import copy_bundle
+from tests.inference.cohort.cohort_examples import write_three, write_twelve
 
 
 @pytest.fixture(scope="module")

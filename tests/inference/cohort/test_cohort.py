@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from cohort_examples import BROKEN, MASKS, files, statuses, table
-from lung_examples import small_ct, write_random_weights
 
-from monai_r2unet.cohort import CaseResult, is_cohort, segment_cohort
+from monai_r2unet import Segmenter
 from monai_r2unet.errors import InputError
-from monai_r2unet.io import read_image, same_grid
-from monai_r2unet.segmenter import Segmenter
+from monai_r2unet.images.grid import same_grid
+from monai_r2unet.images.reading import read_image
+from monai_r2unet.inference.cohort import is_cohort, segment_cohort
+from monai_r2unet.inference.cohort_records import CaseResult
+from tests.helpers.lung_examples import small_ct, write_random_weights
+from tests.inference.cohort.cohort_examples import BROKEN, MASKS, files, statuses, table
 
 
 def test_failures_are_named_the_rest_is_done_and_a_second_run_does_what_is_missing(

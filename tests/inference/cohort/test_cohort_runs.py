@@ -14,14 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from cohort_examples import BROKEN, MASKS, files, statuses, table
-from lung_examples import small_ct
 
-from monai_r2unet.cli import main
-from monai_r2unet.cohort import segment_cohort
+from monai_r2unet import Segmenter
+from monai_r2unet.apps.cli.main import main
 from monai_r2unet.errors import InputError
-from monai_r2unet.io import read_image, same_grid
-from monai_r2unet.segmenter import Segmenter
+from monai_r2unet.images.grid import same_grid
+from monai_r2unet.images.reading import read_image
+from monai_r2unet.inference.cohort import segment_cohort
+from tests.helpers.lung_examples import small_ct
+from tests.inference.cohort.cohort_examples import BROKEN, MASKS, files, statuses, table
 
 
 def test_torchrun_loses_no_case_and_does_none_twice(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from lung_examples import write_dataset
+
+from tests.helpers.lung_examples import write_dataset
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bundle_runs import REPOSITORY, command, environment, file_of
+from tests.helpers.bundle_runs import REPOSITORY, command, environment, file_of
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 

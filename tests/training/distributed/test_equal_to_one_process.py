@@ -8,18 +8,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import photograph_examples
 import pytest
 import SimpleITK as sitk
 import torch
-from bundle_runs import QUIET, REPOSITORY, checkpoint, environment, file_of, history, in_checkout, workflow
-from jobs import TORCHRUN
-from lung_examples import LUNG, SIZE, small_ct, write_dataset
 from torch import nn
 
-from monai_r2unet.distributed import agree, share, start
 from monai_r2unet.errors import InputError, find_input_error
 from monai_r2unet.networks import R2UNet
+from monai_r2unet.training.distributed import agree, share, start
+from tests.helpers import photograph_examples
+from tests.helpers.bundle_runs import (
+    QUIET,
+    REPOSITORY,
+    checkpoint,
+    environment,
+    file_of,
+    history,
+    in_checkout,
+    workflow,
+)
+from tests.helpers.lung_examples import LUNG, SIZE, small_ct, write_dataset
+from tests.training.distributed.jobs import TORCHRUN
 
 pytestmark = [pytest.mark.filterwarnings(warning) for warning in QUIET]
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bundle_runs import QUIET, checkpoint, history, in_checkout, workflow
-from jobs import Job, alive, reached, training, until
-from lung_examples import SIZE
+
+from tests.helpers.bundle_runs import QUIET, checkpoint, history, in_checkout, workflow
+from tests.helpers.lung_examples import SIZE
+from tests.training.distributed.jobs import Job, alive, reached, training, until
 
 pytestmark = [pytest.mark.filterwarnings(warning) for warning in QUIET]
 

@@ -11,9 +11,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from bundle_runs import history
-from jobs import Job, reached, training, until
-from lung_examples import SIZE
+
+from tests.helpers.bundle_runs import history
+from tests.helpers.lung_examples import SIZE
+from tests.training.distributed.jobs import Job, reached, training, until
 
 TIMEOUT = 10  # seconds; the bundles' own 60 would only make the test longer
 

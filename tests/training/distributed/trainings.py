@@ -10,11 +10,8 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from bundle_runs import workflow
-
 from monai_r2unet.errors import find_input_error
+from tests.helpers.bundle_runs import workflow
 
 for files, options, file in json.loads(sys.argv[1]):
     try:
