@@ -13,6 +13,7 @@ from monai.inferers import Inferer
 from monai.transforms import Compose
 from torch import nn
 
+import monai_r2unet.networks  # noqa: F401  # makes them known to MONAI: a bundle may name one R2UNet
 from monai_r2unet.errors import InputError, find_input_error, first_line
 
 __all__ = ["InferenceConfig", "blame"]

@@ -66,7 +66,7 @@ def from_metatensor(mask: MetaTensor | torch.Tensor | np.ndarray, like: sitk.Ima
 
 
 class SimpleITKReader(ImageReader):
-    """`read_image` as a reader for MONAI: `{"_target_": "LoadImaged", "reader": "monai_r2unet.transforms.metatensor.SimpleITKReader"}`.
+    """`read_image` as the `reader` of MONAI's `LoadImaged`: `monai_r2unet.transforms.metatensor.SimpleITKReader`.
 
     LoadImage tries its other readers when `read` fails, so that what is refused here, such as a mixed DICOM series,
     would come back as nonsense from another. Hence the file is read in `get_data`, whose errors reach the user.

@@ -425,9 +425,16 @@ def test_bundles_find_the_network_under_each_spelling(spelling: str) -> None:
     assert type(parser.get_parsed_content("network")) is R2UNet
 
 
-def test_an_import_is_enough_in_a_new_process(repository: Path) -> None:
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import monai_r2unet.networks\nfrom monai.bundle import ConfigParser",
+        "from monai.bundle import ConfigParser\nimport monai_r2unet",
+    ],
+)
+def test_an_import_is_enough_in_a_new_process(imports: str, repository: Path) -> None:
     script = (
-        "import monai_r2unet\nfrom monai.bundle import ConfigParser\n"
+        f"{imports}\n"
         f"for spelling in {SPELLINGS}:\n"
         "    network = ConfigParser({'n': {'_target_': spelling, 'channels': [2, 4]}}).get_parsed_content('n')\n"
         "    print(type(network).__module__, type(network).__name__)\n"

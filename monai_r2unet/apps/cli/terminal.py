@@ -1,4 +1,4 @@
-"""What the verbs of the command line share: exit codes and the progress bar."""
+"""What the verbs of the command line share: exit codes, the progress bar, and how much was found in words."""
 
 from __future__ import annotations
 
