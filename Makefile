@@ -23,19 +23,19 @@ train: $(VENV)/.train
 	$(BIN)/python -m monai.bundle run training --config_file bundles/lung/train.json
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(addprefix --ignore=tests/,distributed slicer_extension viewer label_server weights)
+	$(BIN)/python -m pytest -m "not (distributed or label_server or slicer or viewer or weights)"
 
 test-distributed: $(VENV)/.test
-	$(BIN)/python -m pytest tests/distributed
+	$(BIN)/python -m pytest -m distributed
 
 test-weights: $(VENV)/.test
-	$(BIN)/python -m pytest tests/weights
+	$(BIN)/python -m pytest -m weights
 
 test-slicer: $(SLICER)/.test
-	$(SLICER)/bin/python -m pytest tests/slicer_extension
+	$(SLICER)/bin/python -m pytest -m slicer tests/slicer_extension
 
 test-viewer: $(VIEWER)/.test
-	$(VIEWER)/bin/python -m pytest tests/viewer --dist loadfile
+	$(VIEWER)/bin/python -m pytest -m viewer tests/apps/viewer --dist loadfile
 
 screenshots: $(VIEWER)/.test
 	$(VIEWER)/bin/python -m benchmarks.viewer_screenshots
@@ -44,7 +44,7 @@ label-server: $(LABEL)/.installed
 	$(LABEL)/bin/python -m label_server.serve --studies "$(STUDIES)" --bundles $(BUNDLES) --port $(PORT)
 
 test-label: $(LABEL)/.installed
-	$(LABEL)/bin/python -m pytest tests/label_server --dist loadfile
+	$(LABEL)/bin/python -m pytest -m label_server tests/label_server --dist loadfile
 
 # Strictly: a warning, such as a link to nowhere, is an error. Material is maintained until May 2027, and says so
 # in every build unless it is told not to; Zensical, its successor, reads the same mkdocs.yml.
@@ -55,6 +55,7 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -78,11 +79,11 @@ $(SLICER)/.test: pyproject.toml constraints.txt
 	touch $@
 
 # trame-slicer works with an older Slicer core than the one that the extension is tested with.
-$(VIEWER)/.test: pyproject.toml constraints.txt tests/viewer/constraints.txt
+$(VIEWER)/.test: pyproject.toml constraints.txt tests/apps/viewer/constraints.txt
 	test -x $(VIEWER)/bin/python || $(PYTHON) -m venv $(VIEWER)
 	grep -vE '^(slicer-core|vtk)==' constraints.txt > $(VIEWER)/constraints.txt
 	$(VIEWER)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(VIEWER)/constraints.txt \
-	    --constraint tests/viewer/constraints.txt --editable '.[viewer,viewer-test,dev]'
+	    --constraint tests/apps/viewer/constraints.txt --editable '.[viewer,viewer-test,dev]'
 	touch $@
 
 # MONAI Label needs an older pydicom than we do, which reads no DICOM with it.

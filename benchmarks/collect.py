@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.records import RESULTS, add
-from monai_r2unet.reproduce.records import read_results
+from monai_r2unet.apps.reproduce.records import read_results
 
 __all__ = ["collect_reproduce", "collect_training", "history"]
 

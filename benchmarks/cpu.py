@@ -16,9 +16,10 @@ from torch import nn
 
 from benchmarks import measure, peers, volumes
 from monai_r2unet.bundle import find_bundle
-from monai_r2unet.checkpoints import load_weights
-from monai_r2unet.engines import OpenVINONetwork
-from monai_r2unet.inferers import fastest_type, run_fast
+from monai_r2unet.inference.config import InferenceConfig
+from monai_r2unet.inference.engines import OpenVINONetwork
+from monai_r2unet.inference.inferers import fastest_type, run_fast
+from monai_r2unet.networks.weights import load_weights
 
 CPU = torch.device("cpu")
 
@@ -26,7 +27,7 @@ CPU = torch.device("cpu")
 def lung_network() -> nn.Module:
     """The lung bundle's network with its weights, plain: float32, NCHW, one layer after the other."""
     bundle = find_bundle("lung")
-    network: nn.Module = bundle.inference("cpu").get_parsed_content("network_def")
+    network: nn.Module = InferenceConfig(bundle.root, "cpu").get_parsed_content("network_def")
     load_weights(network, bundle.weights, bundle.weights_sha256)
     return network.eval()
 

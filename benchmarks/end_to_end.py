@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import measure, volumes
-from monai_r2unet.io import read_image
+from monai_r2unet.images.reading import read_image
 
 LUNGMASK_PROCESS = Path(__file__).with_name("lungmask_process.py")
 # Asked of lungmask's interpreter, whose packages are not ours.

@@ -20,11 +20,10 @@ import SimpleITK as sitk
 
 from benchmarks import measure, volumes
 from benchmarks.records import RESULTS
+from monai_r2unet import Segmenter
 from monai_r2unet.bundle import find_bundle
-from monai_r2unet.checkpoints import sha256
-from monai_r2unet.io import read_image
-from monai_r2unet.results import write_json
-from monai_r2unet.segmenter import Segmenter
+from monai_r2unet.files import sha256, write_json
+from monai_r2unet.images.reading import read_image
 
 RESULT = RESULTS / "export_parity.json"
 ENGINES = ("torch", "onnxruntime", "torchscript")

@@ -13,10 +13,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from benchmarks.records import REPOSITORY
-from monai_r2unet.figures import agreement_colours, agreement_legend
-from monai_r2unet.io import read_image
+from monai_r2unet import Segmenter
+from monai_r2unet.images.agreement import agreement_colours
+from monai_r2unet.images.reading import read_image
 from monai_r2unet.metrics import confusion
-from monai_r2unet.segmenter import Segmenter
+from monai_r2unet.metrics.figures import agreement_legend
 
 matplotlib.use("Agg")
 from matplotlib import pyplot

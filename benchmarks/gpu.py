@@ -20,9 +20,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks import measure, volumes
 from benchmarks.cpu import Ours, lung_network
+from monai_r2unet import Segmenter
 from monai_r2unet.bundle import find_bundle
-from monai_r2unet.io import read_image
-from monai_r2unet.segmenter import Segmenter
+from monai_r2unet.images.reading import read_image
 
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from benchmarks.records import RESULTS
-from monai_r2unet.checkpoints import sha256
+from monai_r2unet import Segmenter
 from monai_r2unet.datasets import load_datalist
-from monai_r2unet.io import read_image
+from monai_r2unet.files import sha256, write_json
+from monai_r2unet.images.reading import read_image
 from monai_r2unet.metrics import ConfusionCounts, confusion
-from monai_r2unet.results import versions, write_json
-from monai_r2unet.segmenter import Segmenter
+from monai_r2unet.provenance import versions
 
 RESULT = RESULTS / "lung_validation.json"
 

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from monai_r2unet.results import processor_name, versions
+from monai_r2unet.provenance import processor_name, versions
 
 # A process inherits the peak memory of the one that starts it, so a small one stands between: this script holds torch.
 _LAUNCHER = """

@@ -26,10 +26,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from benchmarks.records import RESULTS
+from monai_r2unet import Segmenter
 from monai_r2unet.bundle import find_bundle
+from monai_r2unet.files import write_json
 from monai_r2unet.metrics import evaluate_case, summarize
-from monai_r2unet.results import versions, write_json
-from monai_r2unet.segmenter import Segmenter
+from monai_r2unet.provenance import versions
 
 RESULT = RESULTS / "lung_test.json"
 

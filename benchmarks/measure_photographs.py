@@ -28,10 +28,10 @@ from typing import Any
 
 from benchmarks import measure
 from benchmarks.records import REPOSITORY, RESULTS
+from monai_r2unet import Segmenter
 from monai_r2unet.bundle import find_bundle
 from monai_r2unet.datasets import load_datalist
-from monai_r2unet.results import write_json
-from monai_r2unet.segmenter import Segmenter
+from monai_r2unet.files import write_json
 
 # Name of the bundle -> folder of its data set.
 SOURCES = {"drive": "drive", "chase_db1": "chase_db1", "skin": "isic2017"}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import measure, volumes
-from monai_r2unet.io import read_image
+from monai_r2unet.images.reading import read_image
 
 
 def measure_speed(*, tiny: bool) -> dict[str, Any]:

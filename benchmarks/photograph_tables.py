@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks.records import RESULTS
-from monai_r2unet.reproduce.paper import TABLE_I, TABLE_II
+from monai_r2unet.apps.reproduce.paper import TABLE_I, TABLE_II
 
 MEASURES = ("dice", "jaccard", "sensitivity", "specificity", "accuracy", "auc")
 # The paper's columns of what is measured the same way.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from monai_r2unet.atomic import written_whole
+from monai_r2unet.files import written_whole
 
 __all__ = ["REPOSITORY", "RESULTS", "add", "read_lines", "write_lines"]
 

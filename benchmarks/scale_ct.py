@@ -19,10 +19,11 @@ import torch
 from torch.nn import functional
 
 from benchmarks.records import RESULTS
-from monai_r2unet.io import read_image
+from monai_r2unet import Segmenter
+from monai_r2unet.files import write_json
+from monai_r2unet.images.reading import read_image
 from monai_r2unet.metrics import confusion
-from monai_r2unet.results import versions, write_json
-from monai_r2unet.segmenter import Segmenter
+from monai_r2unet.provenance import versions
 
 RESULT = RESULTS / "scale_ct.json"
 EXTENTS = [200.0, 250.0, 300.0, 350.0, 400.0, 450.0, 500.0, 550.0]

@@ -9,7 +9,7 @@ Writes `benchmarks/results/scale_retina.json`, with F1 pooled inside the field o
   and halved, against the reference at the same size.
 
 Each bundle on its own data set at its own size is not measured again: its photographs are within the tolerance of the
-scale, so that nothing is resized (`tests/test_scale.py`).
+scale, so that nothing is resized (`tests/inference/test_scale.py`).
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from PIL import Image
 
+from monai_r2unet import Segmenter
 from monai_r2unet.datasets import load_datalist
-from monai_r2unet.io import read_image
+from monai_r2unet.files import write_json
+from monai_r2unet.images.reading import read_image
 from monai_r2unet.metrics import ConfusionCounts, confusion
-from monai_r2unet.results import versions, write_json
-from monai_r2unet.segmenter import Segmenter
+from monai_r2unet.provenance import versions
 
 RESULT = Path(__file__).parent / "results" / "scale_retina.json"
 BUNDLES = ("drive", "chase_db1", "stare")

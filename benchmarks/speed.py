@@ -25,7 +25,7 @@ import torch
 from benchmarks import cpu, end_to_end, gpu, measure, memory, tables, training
 from benchmarks.records import RESULTS
 from monai_r2unet.bundle import find_bundle
-from monai_r2unet.results import write_json
+from monai_r2unet.files import write_json
 
 PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     part.__name__.rpartition(".")[2]: part.measure_speed for part in (cpu, training, memory, end_to_end, gpu)

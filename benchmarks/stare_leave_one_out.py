@@ -35,11 +35,9 @@ from benchmarks.average_weights import rounded
 from benchmarks.collect import collect_training
 from benchmarks.measure_photographs import PATCH, evaluation, prepare, run, seconds
 from benchmarks.records import REPOSITORY, RESULTS
-from monai_r2unet.atomic import written_whole
-from monai_r2unet.checkpoints import sha256
+from monai_r2unet import Segmenter
 from monai_r2unet.datasets import load_datalist
-from monai_r2unet.results import write_json
-from monai_r2unet.segmenter import Segmenter
+from monai_r2unet.files import sha256, write_json, written_whole
 
 START = "bundles/drive/models/model.pt"
 SCHEDULE = ("--init_weights", START, "--epochs", "8", "--lr", "0.001")

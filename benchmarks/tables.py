@@ -15,8 +15,8 @@ from typing import Any
 
 from benchmarks import photograph_tables, scale_tables, speed_tables
 from benchmarks.records import REPOSITORY, RESULTS, read_lines
-from monai_r2unet.reproduce import tables as reproduced
-from monai_r2unet.reproduce.paper import TABLE_III
+from monai_r2unet.apps.reproduce import tables as reproduced
+from monai_r2unet.apps.reproduce.paper import TABLE_III
 
 REPRODUCED = RESULTS / "reproduce.jsonl"
 # The run whose row stands beside ours: the paper's network, trained on its lung set alone.

@@ -27,11 +27,11 @@ from benchmarks import measure
 from benchmarks.measure_photographs import SOURCES, prepare
 from benchmarks.records import RESULTS
 from label_server.uncertainty import uncertainty
+from monai_r2unet import Segmenter
 from monai_r2unet.datasets import load_datalist
-from monai_r2unet.io import read_image
+from monai_r2unet.files import write_json
+from monai_r2unet.images.reading import read_image
 from monai_r2unet.metrics import confusion
-from monai_r2unet.results import write_json
-from monai_r2unet.segmenter import Segmenter
 
 RESULT = RESULTS / "uncertainty.json"
 SEED = 0

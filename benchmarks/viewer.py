@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks.browser import chromium, viewing
 from benchmarks.records import RESULTS
-from monai_r2unet.results import processor_name, versions
+from monai_r2unet.provenance import processor_name, versions
 
 CORES = 2
 SERIES = "volumes/LCTSC_007_dicom"

@@ -9,7 +9,8 @@ import SimpleITK as sitk
 import torch
 
 from monai_r2unet.bundle import find_bundle
-from monai_r2unet.io import read_image, write_image
+from monai_r2unet.images.reading import read_image
+from monai_r2unet.images.writing import write_image
 
 SAMPLE = "LCTSC_008.nii.gz"
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from monai_r2unet.cli import _parser
+from monai_r2unet.apps.cli.main import _parser
 
 PAGE = Path(__file__).with_name("reference") / "command_line.md"
 BLOCK = re.compile(r"(<!-- verbs -->\n).*(<!-- end -->)", re.DOTALL)

@@ -12,9 +12,9 @@ from monailabel.interfaces.tasks.strategy import Strategy
 
 from label_server.segmentation import Segmentation
 from label_server.uncertainty import uncertainty
-from monai_r2unet.checkpoints import sha256
 from monai_r2unet.errors import InputError
-from monai_r2unet.io import read_image
+from monai_r2unet.files import sha256
+from monai_r2unet.images.reading import read_image
 
 __all__ = ["MostUncertain", "Uncertainty"]
 

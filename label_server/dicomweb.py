@@ -7,7 +7,9 @@ from typing import Any
 import SimpleITK as sitk
 from monailabel.datastore.dicom import DICOMWebDatastore
 
-from monai_r2unet.io import read_image, same_grid, write_image
+from monai_r2unet.images.grid import same_grid
+from monai_r2unet.images.reading import read_image
+from monai_r2unet.images.writing import write_image
 
 __all__ = ["DescribedDatastore", "describe", "put_on_grid"]
 

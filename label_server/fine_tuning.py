@@ -18,7 +18,7 @@ from monailabel.utils.others.generic import device_list
 from label_server.segmentation import weights_files
 from monai_r2unet.bundle import Bundle
 from monai_r2unet.errors import InputError
-from monai_r2unet.results import write_json
+from monai_r2unet.files import write_json
 
 __all__ = ["FineTuning"]
 

@@ -13,11 +13,11 @@ from fastapi import HTTPException
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.utils.others.generic import device_list, name_to_device
 
+from monai_r2unet import Segmenter
 from monai_r2unet.bundle import Bundle
 from monai_r2unet.errors import InputError
-from monai_r2unet.io import read_image
-from monai_r2unet.outputs import MASK_ENDINGS, write_mask
-from monai_r2unet.segmenter import Segmenter
+from monai_r2unet.images.masks import MASK_ENDINGS, write_mask
+from monai_r2unet.images.reading import read_image
 
 __all__ = ["Segmentation"]
 

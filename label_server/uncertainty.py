@@ -8,9 +8,9 @@ import math
 import SimpleITK as sitk
 import torch
 
-from monai_r2unet.checks import check_channels, check_dimension, check_finite
-from monai_r2unet.io import to_metatensor
-from monai_r2unet.segmenter import Segmenter
+from monai_r2unet import Segmenter
+from monai_r2unet.inference.checks import check_channels, check_dimension, check_finite
+from monai_r2unet.transforms.metatensor import to_metatensor
 
 __all__ = ["uncertainty"]
 

@@ -7,13 +7,10 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from monai_r2unet.checkpoints import sha256
 from monai_r2unet.errors import InputError
-
-if TYPE_CHECKING:
-    from monai_r2unet.inference_config import InferenceConfig
+from monai_r2unet.files import sha256
 
 __all__ = ["Bundle", "find_bundle", "list_bundles"]
 
@@ -116,16 +113,6 @@ class Bundle:
         if not isinstance(segments, list) or not segments or not all(map(_is_label, segments)):
             raise self._lacks("labels", "a list of objects with value, name, colour (three numbers from 0 to 255)")
         return segments
-
-    def inference(self, device: str) -> InferenceConfig:
-        """``configs/inference.json``, ready to be resolved for a device such as ``"cpu"`` or ``"cuda:0"``.
-
-        Raises:
-            InputError: if the file is missing or damaged, or lacks a part.
-        """
-        from monai_r2unet.inference_config import InferenceConfig  # takes seconds to import, and few need it
-
-        return InferenceConfig(self.root, device)
 
     def _lacks(self, what: str, expected: str) -> InputError:
         path = self.root / "configs" / "metadata.json"

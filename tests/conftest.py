@@ -12,6 +12,22 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
+# The tests in these folders carry a marker, because they need minutes, data or an environment of their own.
+SUITES = {
+    "apps/viewer": "viewer",
+    "bundles/weights": "weights",
+    "label_server": "label_server",
+    "slicer_extension": "slicer",
+    "training/distributed": "distributed",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for folder, marker in SUITES.items():
+            if item.path.is_relative_to(REPOSITORY / "tests" / folder):
+                item.add_marker(marker)
+
 
 @pytest.fixture(scope="session")
 def repository() -> Path:

@@ -16,9 +16,9 @@ from typing import Any
 from monai.deploy.conditions import CountCondition
 from monai.deploy.core import Application, Fragment, Operator, OperatorSpec, init_app_context
 
-from monai_r2unet.io import read_image
-from monai_r2unet.outputs import write_mask
-from monai_r2unet.segmenter import Segmenter
+from monai_r2unet import Segmenter
+from monai_r2unet.images.masks import write_mask
+from monai_r2unet.images.reading import read_image
 
 
 class SegmentOperator(Operator):

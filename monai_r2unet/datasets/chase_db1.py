@@ -35,7 +35,7 @@ def prepare(source: Path, dest: Path, *, progress: Callable[[int, int], object] 
 
     As in the R2U-Net paper, the first 20 photographs (01L to 10R) are for training and the last 8 (11L to 14R) for
     test; the last two of training, 10L and 10R of one child, are for validation. Fields of view are made, see
-    :func:`monai_r2unet.field_of_view.field_of_view`.
+    :func:`monai_r2unet.images.field_of_view.field_of_view`.
 
     Args:
         source: folder or archive as downloaded.

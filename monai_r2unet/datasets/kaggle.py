@@ -8,7 +8,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from monai_r2unet.datasets.layout import Case, Layout, check_counterparts, find_files
+from monai_r2unet.datasets.layout import Layout, LungCase, check_counterparts, find_files
 from monai_r2unet.datasets.volumes import read_volume
 from monai_r2unet.errors import InputError
 
@@ -21,11 +21,13 @@ def _matches(source: Path) -> bool:
     return (source / "2d_images").is_dir()
 
 
-def _cases(source: Path) -> list[Case]:
+def _cases(source: Path) -> list[LungCase]:
     images = {path.stem: path for path in sorted(find_files(source / "2d_images", ".tif"))}
     masks = {path.stem: path for path in sorted(find_files(source / "2d_masks", ".tif"))}
     check_counterparts(list(images), list(masks), source)
-    return [Case(name, patient=_patient(path), read=partial(_read, path, masks[name])) for name, path in images.items()]
+    return [
+        LungCase(name, patient=_patient(path), read=partial(_read, path, masks[name])) for name, path in images.items()
+    ]
 
 
 def _patient(path: Path) -> str:

@@ -12,11 +12,11 @@ import SimpleITK as sitk
 from monai_r2unet.datasets.datalist import first_three
 from monai_r2unet.errors import InputError
 
-__all__ = ["Case", "Layout", "check_counterparts", "find_files"]
+__all__ = ["Layout", "LungCase", "check_counterparts", "find_files"]
 
 
 @dataclass(frozen=True)
-class Case:
+class LungCase:
     """One image with its mask.
 
     Attributes:
@@ -54,7 +54,7 @@ class Layout:
     licence: str
     reference: str
     matches: Callable[[Path], bool]
-    cases: Callable[[Path], Sequence[Case]]
+    cases: Callable[[Path], Sequence[LungCase]]
     validation: float = 0.1
     test: float = 0.1
 

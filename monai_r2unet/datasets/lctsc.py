@@ -8,11 +8,11 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from monai_r2unet.datasets.layout import Case, Layout, check_counterparts, find_files
+from monai_r2unet.datasets.layout import Layout, LungCase, check_counterparts, find_files
 from monai_r2unet.datasets.rtstruct import is_structure_set, lung_mask, referenced_series
 from monai_r2unet.datasets.volumes import ENDINGS, read_volume
 from monai_r2unet.errors import InputError
-from monai_r2unet.io import read_image
+from monai_r2unet.images.reading import read_image
 
 __all__ = ["LAYOUT"]
 
@@ -26,8 +26,8 @@ def _matches(source: Path) -> bool:
     return next(find_files(source, ".dcm"), None) is not None
 
 
-def _cases(source: Path) -> list[Case]:
-    cases: list[Case] = []
+def _cases(source: Path) -> list[LungCase]:
+    cases: list[LungCase] = []
     without: list[str] = []
     for folder, files in _patients(source).items():
         series, others = _series(files)
@@ -41,7 +41,7 @@ def _cases(source: Path) -> list[Case]:
             without.append(folder.name)
             continue
         read = partial(_read_mask, series, mask) if mask else partial(_read_contours, series, structures[0])
-        cases.append(Case(folder.name, patient=folder.name, read=read, split=_own_split(folder.name)))
+        cases.append(LungCase(folder.name, patient=folder.name, read=read, split=_own_split(folder.name)))
     check_counterparts([case.name for case in cases] + without, [case.name for case in cases], source)
     return cases
 

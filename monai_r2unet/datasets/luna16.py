@@ -8,7 +8,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from monai_r2unet.datasets.layout import Case, Layout, check_counterparts, find_files
+from monai_r2unet.datasets.layout import Layout, LungCase, check_counterparts, find_files
 from monai_r2unet.datasets.volumes import read_volume
 
 __all__ = ["LAYOUT"]
@@ -23,14 +23,14 @@ def _matches(source: Path) -> bool:
     return any(path.name == MASK_FOLDER or _SUBSET.fullmatch(path.name) for path in source.iterdir())
 
 
-def _cases(source: Path) -> list[Case]:
+def _cases(source: Path) -> list[LungCase]:
     # Unpacking the archives may leave a folder in a folder of the same name, so any depth will do.
     files = sorted(find_files(source, ".mhd"))
     masks = {path.stem: path for path in files if MASK_FOLDER in path.parts}
     scans = {path.stem: path for path in files if MASK_FOLDER not in path.parts}
     check_counterparts(list(scans), list(masks), source)  # masks without a scan are normal: a subset may do
     return [
-        Case(name, patient=name, read=partial(_read, path, masks[name]), split=_own_split(path.relative_to(source)))
+        LungCase(name, patient=name, read=partial(_read, path, masks[name]), split=_own_split(path.relative_to(source)))
         for name, path in sorted(scans.items())
     ]
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from monai_r2unet.datasets import kaggle, lctsc, luna16, pairs
 from monai_r2unet.datasets.datalist import FILE_NAME, SPLITS, check_form, first_three, read_datalist, write_datalist
-from monai_r2unet.datasets.layout import Case, Layout
+from monai_r2unet.datasets.layout import Layout, LungCase
 from monai_r2unet.datasets.splits import draw_split, hold_out_validation, read_split_table
 from monai_r2unet.datasets.volumes import finish_pair, same_size, split_ending
 from monai_r2unet.errors import InputError
-from monai_r2unet.io import write_image
+from monai_r2unet.images.writing import write_image
 
 __all__ = ["LAYOUTS", "prepare"]
 
@@ -123,7 +123,7 @@ def _own_table(layout: Layout, source: Path) -> Path | None:
 
 
 def _divide(
-    layout: Layout, cases: Sequence[Case], table: Path | None, known: dict[str, str], seed: int
+    layout: Layout, cases: Sequence[LungCase], table: Path | None, known: dict[str, str], seed: int
 ) -> dict[str, str]:
     """Find the set of each case by its name; cases to be left out are not in the result."""
     if table is not None:
@@ -161,7 +161,7 @@ def _stem(entry: dict[str, str]) -> str:
     return split_ending(Path(entry["image"]))[0]
 
 
-def _convert(case: Case, dest: Path, slices: int | None, rescale_intercept: float | None) -> dict[str, str]:
+def _convert(case: LungCase, dest: Path, slices: int | None, rescale_intercept: float | None) -> dict[str, str]:
     entry = {"image": f"images/{case.name}.nii.gz", "label": f"labels/{case.name}.nii.gz"}
     image_path, label_path = dest / entry["image"], dest / entry["label"]
     kept = [path for path in (image_path, label_path) if path.exists()]

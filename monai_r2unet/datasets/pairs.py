@@ -8,7 +8,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from monai_r2unet.datasets.datalist import first_three
-from monai_r2unet.datasets.layout import Case, Layout, check_counterparts
+from monai_r2unet.datasets.layout import Layout, LungCase, check_counterparts
 from monai_r2unet.datasets.volumes import read_volume, split_ending
 from monai_r2unet.errors import InputError
 
@@ -22,7 +22,7 @@ def _matches(source: Path) -> bool:
     return _mask_folder(source) is not None or bool(_files(source, _IMAGE_SUFFIX))
 
 
-def _cases(source: Path) -> list[Case]:
+def _cases(source: Path) -> list[LungCase]:
     masks_in = _mask_folder(source)
     if masks_in is not None:
         images, masks = _files(source / "images"), _files(masks_in)
@@ -35,7 +35,7 @@ def _cases(source: Path) -> list[Case]:
             f"{len(alone)} of {len(masks)} masks in {source} have no image of the same name: {first_three(alone)}; "
             "rename them or take them out"
         )
-    return [Case(name, patient=name, read=partial(_read, path, masks[name])) for name, path in images.items()]
+    return [LungCase(name, patient=name, read=partial(_read, path, masks[name])) for name, path in images.items()]
 
 
 def _mask_folder(source: Path) -> Path | None:

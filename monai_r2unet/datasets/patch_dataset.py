@@ -12,8 +12,8 @@ from torch import distributed
 from torch.utils.data import Dataset, IterableDataset
 from tqdm import tqdm
 
-from monai_r2unet.augmentation import RandomGeometry
 from monai_r2unet.errors import InputError
+from monai_r2unet.transforms.patches import RandomGeometry
 
 __all__ = ["PatchDataset", "PictureDataset"]
 

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from monai_r2unet.atomic import written_whole
 from monai_r2unet.datasets.datalist import FILE_NAME, SPLITS, first_three, read_datalist, write_datalist
 from monai_r2unet.datasets.layout import find_files
 from monai_r2unet.errors import InputError
-from monai_r2unet.field_of_view import field_of_view
-from monai_r2unet.io import read_image, write_png
+from monai_r2unet.files import written_whole
+from monai_r2unet.images.field_of_view import field_of_view
+from monai_r2unet.images.reading import read_image
+from monai_r2unet.images.writing import write_png
 
 __all__ = ["Picture", "PictureSet", "check_complete", "find_named", "foreground", "hold_out_last", "write_pictures"]
 

@@ -37,7 +37,7 @@ def prepare(source: Path, dest: Path, *, progress: Callable[[int, int], object] 
 
     ``dest`` itself is a data folder that leaves out the first photograph. Beside it, each folder
     ``leave_out/<photograph>`` is a data folder that leaves out that photograph and refers to the same files. Fields of
-    view are made, see :func:`monai_r2unet.field_of_view.field_of_view`.
+    view are made, see :func:`monai_r2unet.images.field_of_view.field_of_view`.
 
     Args:
         source: folder or archive as downloaded; photographs without the mask of A. Hoover are left aside.

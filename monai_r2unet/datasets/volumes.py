@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from monai_r2unet.errors import InputError
-from monai_r2unet.io import read_image
+from monai_r2unet.images.reading import read_image
 
 __all__ = ["ENDINGS", "finish_pair", "read_volume", "same_size", "split_ending"]
 

@@ -17,12 +17,12 @@ import SimpleITK as sitk
 pytest.importorskip("monailabel", reason="MONAI Label is not installed: `make test-label` installs it and runs these")
 
 import pydicom
-from conftest import free_port, wait_for
 
 from label_server.checks import check_studies
 from monai_r2unet.bundle import find_bundle
 from monai_r2unet.errors import InputError
-from monai_r2unet.io import same_grid
+from monai_r2unet.images.grid import same_grid
+from tests.label_server.conftest import free_port, wait_for
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 ROOT = "1.2.826.0.1.3680043.8.498.1"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import numpy as np
-import photograph_examples as examples
 import pytest
 from PIL import Image
+
+from tests.helpers import photograph_examples as examples
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed: `make test-label` installs it and runs these")
 

@@ -12,9 +12,9 @@ from monailabel.datastore.local import LocalDatastore
 
 from label_server.active_learning import MostUncertain
 from label_server.uncertainty import uncertainty
+from monai_r2unet import Segmenter
 from monai_r2unet.errors import InputError
-from monai_r2unet.io import read_image
-from monai_r2unet.segmenter import Segmenter
+from monai_r2unet.images.reading import read_image
 
 
 @pytest.fixture(scope="module")

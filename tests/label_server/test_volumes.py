@@ -13,8 +13,8 @@ pytest.importorskip("monailabel", reason="MONAI Label is not installed: `make te
 from monailabel.client.client import MONAILabelClientException
 
 from monai_r2unet.bundle import find_bundle
-from monai_r2unet.checkpoints import sha256
-from monai_r2unet.io import same_grid
+from monai_r2unet.files import sha256
+from monai_r2unet.images.grid import same_grid
 from monai_r2unet.metrics import confusion
 
 CASES = ("LCTSC_000", "LCTSC_006", "LCTSC_008")

@@ -18,7 +18,7 @@ TESTS = Path(__file__).resolve().parents[1]
 MISSING = [name for name in ("slicer", "PySide6") if importlib.util.find_spec(name) is None]
 
 if not MISSING:
-    import headless
+    from tests.slicer_extension import headless
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +33,7 @@ def app() -> Any:
 def workbench(app: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Bundles and images; see workbench.py."""
     folder = tmp_path_factory.mktemp("workbench")
-    environment = {**os.environ, "PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}"}
+    environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
     script = Path(__file__).with_name("workbench.py")
     subprocess.run([sys.executable, str(script), str(folder)], env=environment, check=True)
     return folder

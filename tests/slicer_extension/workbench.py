@@ -19,11 +19,12 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 import torch
-from lung_examples import copy_bundle, small_ct
 from PIL import Image
 
-from monai_r2unet import bundle, cli
+from monai_r2unet import bundle
+from monai_r2unet.apps.cli import main as cli
 from monai_r2unet.networks import R2UNet
+from tests.helpers.lung_examples import copy_bundle, small_ct
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EYES_DIAMETER = 115  # pixels; width of the field of view that the bundle eyes knows: an eighth of CHASE_DB1's

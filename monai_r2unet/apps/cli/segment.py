@@ -1,0 +1,158 @@
+"""The verb ``segment`` of the command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from monai_r2unet.apps.cli.terminal import EXIT_DONE, EXIT_NOTHING_FOUND, EXIT_SOME_FAILED, ProgressBar
+from monai_r2unet.errors import InputError
+from monai_r2unet.inference.startup import import_monai_for_segmentation, keep_freed_memory
+
+if TYPE_CHECKING:
+    from monai_r2unet.inference.segmenter import Segmenter
+
+__all__ = ["segment"]
+
+
+def segment(options: argparse.Namespace) -> int:
+    """Segment one image, or a folder of cases."""
+    keep_freed_memory()
+    if not options.trust_bundle:  # what a bundle from elsewhere imports is not known
+        import_monai_for_segmentation()
+    from monai_r2unet.inference.cohort import is_cohort
+
+    if is_cohort(options.input):
+        return _segment_cohort(options)
+    if options.ending:
+        raise InputError("--ending is for a folder of cases; name the one mask with its ending")
+    return _segment_image(options)
+
+
+def _segment_image(options: argparse.Namespace) -> int:
+    from monai_r2unet.apps.cli.terminal import format_extent
+    from monai_r2unet.files import write_json
+    from monai_r2unet.images.masks import check_mask_output, write_mask
+    from monai_r2unet.images.reading import read_image_with_notes
+    from monai_r2unet.images.writing import check_output, check_place, write_image
+    from monai_r2unet.inference.reports import describe_result, describe_segmenter
+    from monai_r2unet.provenance import versions
+
+    check_mask_output(options.output, options.input, overwrite=options.overwrite)
+    if options.probabilities:
+        check_output(options.probabilities, overwrite=options.overwrite)
+    if options.report:
+        check_place(options.report, overwrite=options.overwrite)
+    _check_distinct(options.input, options.output, options.probabilities, options.report)
+
+    started = time.perf_counter()
+    # The image first: it fails more often than the bundle, and faster.
+    image, notes = read_image_with_notes(options.input, series=options.series)
+    for sentence in notes:
+        print(f"warning: {sentence}", file=sys.stderr)
+    read = time.perf_counter()
+    segmenter = _segmenter(options)
+    loaded = time.perf_counter()
+    with ProgressBar("Segmenting") as bar:
+        result = segmenter.run(
+            image,
+            probabilities=bool(options.probabilities),
+            allow_nonfinite=options.allow_nonfinite,
+            scale=options.scale,
+            on_progress=bar.update,
+        )
+    for sentence in result.warnings:
+        print(f"warning: {sentence}", file=sys.stderr)
+    segmented = time.perf_counter()
+    if result.probabilities is not None:
+        write_image(result.probabilities, options.probabilities, overwrite=options.overwrite)
+    write_mask(
+        result.mask,
+        options.output,
+        bundle=segmenter.bundle,
+        source=options.input,
+        series=options.series,
+        overwrite=options.overwrite,
+    )
+    if options.report:
+        around = {"read": read - started, "load": loaded - read, "write": time.perf_counter() - segmented}
+        report = {
+            "input": str(options.input),
+            "output": str(options.output),
+            **describe_segmenter(segmenter),
+            **describe_result(image, result, notes, around),
+            "versions": versions(),
+        }
+        write_json(report, options.report)
+    print(f"{options.output}\t{format_extent(result.voxels, result.millilitres)}")
+    if result.voxels == 0:
+        print(
+            f"warning: nothing was found in {options.input}; the mask is empty. Is this the image the bundle "
+            f"{segmenter.bundle.name!r} is made for?",
+            file=sys.stderr,
+        )
+        return EXIT_NOTHING_FOUND
+    return EXIT_DONE
+
+
+def _segment_cohort(options: argparse.Namespace) -> int:
+    from monai_r2unet.apps.cli.processes import failures_everywhere
+    from monai_r2unet.apps.cli.terminal import format_extent
+    from monai_r2unet.inference.cohort import segment_cohort
+    from monai_r2unet.inference.cohort_records import CaseResult
+
+    if options.series:
+        raise InputError(f"--series is for one image, but {options.input} is a folder of cases: leave it out")
+
+    with ProgressBar("Segmenting") as bar:
+
+        def tell(result: CaseResult, done: int, total: int) -> None:
+            bar.update(done, total)
+            if result.status == "failed":
+                print(f"failed: {result.case}: {result.message}", file=sys.stderr)
+            elif result.message and result.status != "skipped":
+                print(f"warning: {result.case}: {result.message}", file=sys.stderr)
+            if result.status in ("done", "empty"):
+                place = Path(options.output) / result.output
+                print(f"{place}\t{format_extent(result.voxels, result.millilitres)}")
+
+        results = segment_cohort(
+            lambda: _segmenter(options),
+            options.input,
+            options.output,
+            ending=options.ending or ".nii.gz",
+            overwrite=options.overwrite,
+            allow_nonfinite=options.allow_nonfinite,
+            scale=options.scale,
+            probabilities=options.probabilities,
+            report=options.report,
+            on_case=tell,
+        )
+    failed = failures_everywhere(sum(result.status == "failed" for result in results))
+    return EXIT_SOME_FAILED if failed else EXIT_DONE
+
+
+def _segmenter(options: argparse.Namespace) -> Segmenter:
+    from monai_r2unet.inference.segmenter import Segmenter
+
+    return Segmenter(
+        options.bundle,
+        options.device,
+        options.weights,
+        options.batch_size,
+        trust_bundle=options.trust_bundle,
+        cpu_fallback=options.cpu_fallback,
+        float32=options.float32,
+        engine=options.engine,
+    )
+
+
+def _check_distinct(*paths: str | None) -> None:
+    """Refuse to write over the input, or one output over another."""
+    given = [path for path in paths if path is not None]
+    for path in given:
+        if sum(Path(path).resolve() == Path(other).resolve() for other in given) > 1:
+            raise InputError(f"{path} is named twice, as input or output; give each file its own name")

@@ -1,0 +1,79 @@
+"""The result beside a reference mask: where they differ, and the measures, by the verb ``evaluate``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+
+from monai_r2unet.apps.viewer.segments import Segment, add_segmentation
+from monai_r2unet.errors import InputError
+from monai_r2unet.images.agreement import AGREEMENT, agreement_areas
+from monai_r2unet.images.grid import same_grid
+from monai_r2unet.images.reading import read_image
+
+__all__ = ["compare"]
+
+MEASURES = {"dice": "Dice", "jaccard": "Jaccard", "sensitivity": "Sensitivity", "precision": "Precision"}
+
+
+async def compare(
+    scene: Any, mask: Path, labels: npt.NDArray[np.uint8], image: sitk.Image, reference: Path, home: Path
+) -> tuple[Any, list[dict[str, str]], list[dict[str, str]]]:
+    """Compare a mask with a reference.
+
+    Args:
+        scene: of MRML.
+        mask: file with the result.
+        labels: its voxels, (K, J, I).
+        image: that was segmented.
+        reference: file with a mask on the same grid, foreground > 0.
+        home: folder for temporary files.
+
+    Returns:
+        A segmentation node with true positives, false positives and false negatives; the measures, ``name`` and
+        ``value``; what the colours mean, ``name`` and ``colour``.
+
+    Raises:
+        InputError: if the reference cannot be read, or lies on another grid.
+    """
+    truth = await asyncio.to_thread(read_image, reference)
+    if not same_grid(truth, image):
+        raise InputError(
+            f"the reference {reference.name} does not lie on the grid of the image: give a mask of this very image"
+        )
+    if truth.GetNumberOfComponentsPerPixel() > 1:
+        raise InputError(f"the reference {reference.name} is a colour picture, expected a mask with one value a pixel")
+    measured = await _measure(mask, reference, home)
+    positive = (sitk.GetArrayFromImage(truth) > 0).reshape(labels.shape)
+    found = labels > 0
+    agreement = np.zeros(labels.shape, np.uint8)
+    for value, area in enumerate(agreement_areas(found, positive), 1):
+        agreement[area] = value
+    segments = [Segment(value, name, colour) for value, (name, colour) in enumerate(AGREEMENT.items(), 1)]
+    node = add_segmentation(scene, agreement, image, segments, "errors")
+    colours = [{"name": one.name, "colour": f"rgb{one.colour}"} for one in segments]
+    return node, measured, colours
+
+
+async def _measure(mask: Path, reference: Path, home: Path) -> list[dict[str, str]]:
+    """What ``monai-r2unet evaluate`` says; in a process of its own, because it imports torch."""
+    report = home / "evaluation.json"
+    command = ["-m", "monai_r2unet", "evaluate", str(mask), str(reference), "--json", str(report), "--overwrite"]
+    process = await asyncio.create_subprocess_exec(sys.executable, *command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE)
+    _, errors = await process.communicate()
+    if process.returncode != 0:
+        lines = errors.decode("utf-8", "replace").strip().splitlines() or ["the comparison failed"]
+        raise InputError(lines[-1].removeprefix("error: "))
+    pooled = json.loads(report.read_text(encoding="utf-8"))["pooled"]
+    return [
+        {"name": title, "value": "undefined" if pooled[name] is None else f"{pooled[name]:.4f}"}
+        for name, title in MEASURES.items()
+    ]

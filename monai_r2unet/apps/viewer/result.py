@@ -1,0 +1,97 @@
+"""A finished segmentation: its voxels, their meaning and size, and the files that it can become."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+
+from monai_r2unet.apps.viewer.segments import Segment, label_array
+from monai_r2unet.apps.viewer.texts import describe_size
+from monai_r2unet.errors import InputError
+from monai_r2unet.images.writing import write_image
+
+__all__ = ["Result"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the worker found in an image.
+
+    Args:
+        output: file that the worker wrote.
+        image: that was segmented.
+        labels: voxels of the mask, (K, J, I).
+        segments: what their values mean.
+        stem: of the names of files.
+    """
+
+    output: Path
+    image: sitk.Image
+    labels: npt.NDArray[np.uint8]
+    segments: list[Segment]
+    stem: str
+
+    @classmethod
+    def read(cls, output: Path, image: sitk.Image, bundle: dict[str, Any], name: str) -> Result:
+        """Read what the worker wrote.
+
+        Args:
+            output: its file.
+            image: that was segmented.
+            bundle: what the worker told of the bundle.
+            name: of the image, for people.
+        """
+        segments = [Segment(one["value"], one["name"], tuple(one["colour"])) for one in bundle["labels"]]
+        stem = Path(name.rstrip("/")).name.split(".")[0]
+        stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in stem) or "image"
+        return cls(output, image, label_array(sitk.ReadImage(str(output))), segments, f"{stem}_{bundle['name']}")
+
+    @property
+    def downloads(self) -> list[str]:
+        """Names of the files that it can become."""
+        endings = [".png", ".nii.gz"] if self.image.GetDimension() == 2 else [".seg.nrrd", ".nii.gz"]
+        return [f"{self.stem}{ending}" for ending in endings]
+
+    def sizes(self, millilitres: float | None, voxels: int) -> list[dict[str, str]]:
+        """Name, colour and size of each segment, for people.
+
+        Args:
+            millilitres: of all together, as the worker told; None of a picture.
+            voxels: of all together.
+        """
+        found = []
+        for one in self.segments:
+            count = int((self.labels == one.value).sum())
+            size = describe_size(count, None if millilitres is None else millilitres * count / max(voxels, 1))
+            found.append({"name": one.name, "colour": f"rgb{one.colour}", "size": size})
+        return found
+
+    def file(self, name: str, home: Path) -> Path:
+        """The mask as a file of one of the names in `downloads`.
+
+        Args:
+            name: whose ending is the format.
+            home: folder to put it into, where it stays.
+
+        Raises:
+            InputError: if the mask cannot become such a file.
+        """
+        if name not in self.downloads:
+            raise InputError("there is no such result: segment an image first")
+        folder = home / f"{self.output.name.split('.')[0]}-downloads"
+        folder.mkdir(exist_ok=True)
+        path = folder / name
+        if path.is_file():
+            return path
+        if self.output.name.endswith(path.suffix):
+            path.symlink_to(self.output)
+        else:
+            mask = sitk.GetImageFromArray(self.labels if self.image.GetDimension() == 3 else self.labels[0])
+            mask.CopyInformation(self.image)
+            write_image(mask, path)
+        return path

@@ -1,0 +1,93 @@
+"""The server of the viewer: when it begins, who gets in, and what it leaves behind: nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trame.app import get_server
+
+from monai_r2unet.apps.viewer.access import Access
+from monai_r2unet.apps.viewer.folder import Folder
+from monai_r2unet.apps.viewer.page import Page
+from monai_r2unet.apps.viewer.workspace import workspace
+
+__all__ = ["WORKER", "Options", "serve"]
+
+EVERYWHERE = ("0.0.0.0", "::")  # to listen on; not to be opened
+WORKER = (sys.executable, "-m", "monai_r2unet.worker")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to serve.
+
+    Args:
+        folder: from which images may be opened by their path.
+        image: to open at once; None for an empty viewer.
+        host: to listen on.
+        port: 0 for any that is free.
+        upload_limit: bytes.
+        worker: command that starts the worker.
+    """
+
+    folder: Folder
+    image: Path | None
+    host: str = "127.0.0.1"
+    port: int = 0
+    upload_limit: int = 2 << 30
+    worker: Sequence[str] = WORKER
+
+
+async def serve(options: Options, announce: Callable[[str], None]) -> None:
+    """Serve until the task is cancelled.
+
+    Args:
+        options: how.
+        announce: called with the address, token included, once it can be opened.
+    """
+    asyncio.get_running_loop().set_exception_handler(_tell_fault)
+    server = get_server("monai-r2unet", client_type="vue3")
+    access = Access(options.host)
+    with workspace() as home:
+        page = Page(server, options.folder, home, options.upload_limit, options.worker)
+
+        def bind(web_server: Any) -> None:
+            web_server.app.middlewares.append(access.guard)
+            web_server.app.add_routes(page.transfers.routes)
+
+        server.controller.add("on_server_bind")(bind)
+        running = asyncio.ensure_future(
+            server.start(
+                host=options.host,
+                port=options.port,
+                exec_mode="coroutine",
+                open_browser=False,
+                show_connection_info=False,
+                disable_logging=True,
+                timeout=0,
+                thread=True,  # signals are handled by whoever calls this
+            )
+        )
+        try:
+            await asyncio.wait([running, server.ready], return_when=asyncio.FIRST_COMPLETED)
+            if not running.done():
+                host = socket.gethostname() if options.host in EVERYWHERE else options.host
+                host = f"[{host}]" if ":" in host else host
+                announce(f"http://{host}:{server.port}/?token={access.token}")
+                await page.begin(options.image)
+            await running
+        finally:
+            running.cancel()
+            await page.end()
+
+
+def _tell_fault(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What nobody handles goes to standard error, but that a page was closed is no fault."""
+    if not isinstance(context.get("exception"), ConnectionError):
+        loop.default_exception_handler(context)

@@ -1,0 +1,90 @@
+"""The viewer's end of the worker process, which does all of the computing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from asyncio.subprocess import PIPE, Process
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from monai_r2unet.apps.worker.protocol import read_event
+
+__all__ = ["WorkerClient"]
+
+FAREWELL = 4.0  # seconds that the worker gets to leave by itself
+LINE = 1 << 22  # bytes; the greeting holds the cards of all bundles
+
+
+class WorkerClient:
+    """Starts the worker and listens to it; nothing here blocks.
+
+    Args:
+        command: that starts it.
+        on_event: called with each event, a dict with the key ``event``.
+        on_gone: called with the last lines it printed, when the worker has left without having been asked to.
+    """
+
+    def __init__(
+        self, command: Sequence[str], on_event: Callable[[dict[str, Any]], None], on_gone: Callable[[str], None]
+    ) -> None:
+        self.command = command
+        self.on_event = on_event
+        self.on_gone = on_gone
+        self.process: Process | None = None
+        self.listening: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a worker, ready or not."""
+        return self.process is not None
+
+    async def start(self) -> None:
+        """Start the worker, unless it runs."""
+        if self.process is None:
+            self.process = await asyncio.create_subprocess_exec(
+                *self.command, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=LINE
+            )
+            self.listening = asyncio.create_task(self._listen(self.process))
+
+    def send(self, cmd: str, **content: Any) -> None:
+        """Send a command; a worker that is just leaving does not hear it."""
+        if self.process is not None and self.process.stdin is not None:
+            self.process.stdin.write(json.dumps({"cmd": cmd, **content}).encode("ascii") + b"\n")
+
+    async def stop(self) -> None:
+        """Let the worker leave, and wait for it."""
+        process, self.process = self.process, None
+        if process is None or process.stdin is None:
+            return
+        process.stdin.close()
+        try:
+            await asyncio.wait_for(process.wait(), FAREWELL)
+        except asyncio.TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    async def _listen(self, process: Process) -> None:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        last: deque[str] = deque(maxlen=20)
+
+        async def keep(lines: asyncio.StreamReader) -> None:
+            async for line in lines:
+                last.append(line.decode("utf-8", "replace").rstrip())
+
+        keeping = asyncio.create_task(keep(process.stderr))
+        async for line in process.stdout:
+            event = read_event(line)
+            if event is None:
+                last.append(line.decode("utf-8", "replace").rstrip())
+            else:
+                self.on_event(event)
+        await keeping
+        await process.wait()
+        if self.process is process:
+            self.process = None
+            self.on_gone("\n".join(last))

@@ -1,0 +1,1 @@
+"""The process that keeps a bundle loaded and segments on request."""

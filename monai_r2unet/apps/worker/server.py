@@ -1,0 +1,213 @@
+"""A process that keeps a bundle loaded and segments on request: what 3D Slicer and the viewer talk to.
+
+`monai_r2unet.apps.worker.protocol` describes what it reads and writes.
+
+The process leaves when its standard input closes, hence also when its parent dies, at the latest after three seconds.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+
+from monai_r2unet import __version__
+from monai_r2unet.apps.worker.protocol import PROTOCOL, Answer, Request, event_line, lines, read_command, request_of
+from monai_r2unet.apps.worker.run import Run
+from monai_r2unet.bundle import Bundle, list_bundles
+from monai_r2unet.errors import EXIT_BAD_INPUT, InputError
+from monai_r2unet.inference.startup import import_monai_for_segmentation, keep_freed_memory
+
+if TYPE_CHECKING:
+    from monai_r2unet.apps.worker.runner import Runner
+
+__all__ = ["Worker", "main"]
+
+GRACE = 2.0  # seconds that the process gets to end by itself after standard input has closed
+
+
+class Worker:
+    """Answers commands with events. Three threads: one listens, one works, and the main one waits for either.
+
+    The work, imports included, cannot be interrupted while it is in a library. So that a cancelled run is answered at
+    once, nobody waits for its work to end: what it still sends goes nowhere, and it cannot write any more.
+
+    Args:
+        commands: file descriptor to read from.
+        events: unbuffered file to write to.
+    """
+
+    def __init__(self, commands: int, events: BinaryIO) -> None:
+        self.commands = commands
+        self.events = events
+        self.sending = threading.Lock()
+        self.working = ThreadPoolExecutor(max_workers=1)
+        # Runs are numbered as they come; those up to a number are cancelled.
+        self.requests: queue.Queue[tuple[int, Request] | None] = queue.Queue()
+        self.newest = 0
+        self.cancelled: float = 0
+        self.changed = threading.Condition()  # something was cancelled, or the work is done
+        self.runner: Runner | None = None
+        self.run: Run | None = None
+
+    def serve(self) -> None:
+        """Answer commands until told to quit or until no more can come."""
+        bundles, damaged = [], []
+        for bundle in list_bundles():
+            try:
+                bundles.append(_describe(bundle))
+            except InputError as error:  # the others work
+                damaged.append(str(error))
+        self.send("ready", version=__version__, protocol=PROTOCOL, bundles=bundles)
+        for sentence in damaged:
+            self.send("log", job=None, level="warning", message=sentence)
+        threading.Thread(target=self._listen, daemon=True).start()
+        self.working.submit(self._prepare)
+        while (numbered := self.requests.get()) is not None:
+            number, request = numbered
+            self._answer(Run(request, self, number))
+
+    def send(self, event: str, **content: Any) -> None:
+        """Send an event; that nobody listens any more is no error, but there is nobody left to work for."""
+        line = memoryview(event_line(event, content))
+        with self.sending:
+            try:
+                while line:
+                    line = line[self.events.write(line) :]
+            except OSError:
+                self.cancel(math.inf)
+
+    def cancel(self, number: float) -> None:
+        """Cancel the runs up to a number."""
+        with self.changed:
+            self.cancelled = number
+            self.changed.notify_all()
+
+    def clean(self) -> None:
+        """Remove what a run under way has begun to write."""
+        if self.run is not None:
+            self.run.clean()
+
+    # ---- the thread that listens ----
+
+    def _listen(self) -> None:
+        try:
+            for line in lines(self.commands):
+                if not self._take(line):
+                    break
+        finally:
+            self.cancel(math.inf)
+            self.requests.put(None)
+            # Mostly the process has ended before this sleep has; if not, something holds it up that nobody waits for.
+            time.sleep(GRACE)
+            self.clean()
+            os._exit(0)
+
+    def _take(self, line: bytes) -> bool:
+        """Take a command; returns whether to go on listening."""
+        job = None
+        try:
+            command = read_command(line)
+            job = command.get("job")
+            if command["cmd"] == "run":
+                request = request_of(command)
+                self.newest += 1
+                self.requests.put((self.newest, request))
+            elif command["cmd"] == "cancel":
+                self.cancel(self.newest)
+            return bool(command["cmd"] != "quit")
+        except InputError as error:
+            self.send("error", job=job, code="protocol", message=str(error))
+            return True
+
+    # ---- the thread that works ----
+
+    def _prepare(self) -> None:
+        """Import what takes seconds."""
+        try:
+            import_monai_for_segmentation()
+            from monai_r2unet.apps.worker.runner import Runner
+            from monai_r2unet.inference.devices import list_devices
+
+            self.runner = Runner()
+            self.send("devices", devices=list_devices())
+        except BaseException:  # the installation is broken, and no run could tell more than this does
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
+
+    def _work(self, run: Run) -> Answer:
+        if self.runner is None:
+            raise RuntimeError("a run began before its imports")
+        return self.runner.do(run)
+
+    # ---- the main thread ----
+
+    def _answer(self, run: Run) -> None:
+        self.run = run
+        work: Future[Answer] = self.working.submit(self._work, run)
+        work.add_done_callback(lambda _: self._wake())
+        with self.changed:
+            self.changed.wait_for(lambda: work.done() or run.is_cancelled())
+        if work.done():
+            event, content = work.result()
+        else:
+            run.abandon()
+            event, content = "cancelled", {}
+        self.run = None
+        self.send(event, job=run.request.job, **content)
+
+    def _wake(self) -> None:
+        with self.changed:
+            self.changed.notify_all()
+
+
+def _describe(bundle: Bundle) -> dict[str, Any]:
+    texts = ("version", "task", "description", "intended_use", "limits", "data_source")
+    return {
+        "name": bundle.name,
+        "title": bundle.metadata.get("name", bundle.name),
+        **{key: bundle.metadata.get(key, "") for key in texts},
+        "modality": bundle.image_format.get("modality", ""),
+        "channels": bundle.image_format["num_channels"],
+        "scale": bundle.image_format.get("scale", {}),
+        "labels": bundle.labels,
+        "weights": bundle.weights_state(),
+        "licence": bundle.weights_licence,
+    }
+
+
+def main() -> NoReturn:
+    """Serve on this process' standard input and output, and leave."""
+    keep_freed_memory()
+    sys.stdout.flush()
+    events = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # whatever anyone prints, in C too, goes to standard error
+    sys.stdout = sys.stderr
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    worker = Worker(0, events)
+    code = 0
+    try:
+        worker.serve()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        code = 130
+    except SystemExit:
+        pass
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    worker.cancel(math.inf)
+    worker.clean()
+    # Without the interpreter's farewell, which waits for the work and takes seconds after torch was imported.
+    sys.stderr.flush()
+    os._exit(code)

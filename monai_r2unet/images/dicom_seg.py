@@ -1,0 +1,185 @@
+"""Writing of DICOM Segmentation objects: a mask that refers to the DICOM slices it was made from.
+
+Needs the extra `dicom` (highdicom, pydicom).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from monai_r2unet.bundle import Bundle
+from monai_r2unet.errors import InputError
+from monai_r2unet.files import written_whole
+from monai_r2unet.images.dicom_series import is_dicom
+from monai_r2unet.images.writing import check_place
+
+if TYPE_CHECKING:
+    import pydicom
+
+__all__ = ["check_dicom_seg", "write_dicom_seg"]
+
+OFF_GRID = 0.25  # of a voxel: what a slice may lie from where the mask has it; DICOM positions are rounded
+
+
+def check_dicom_seg(path: str | os.PathLike[str], source: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """Check, before any work is done, that the mask of `source` can be written to `path` as DICOM SEG.
+
+    Raises:
+        InputError: the extra is not installed, `source` is not DICOM, `path` cannot be written to or lies among the
+            slices of `source`.
+    """
+    path, source = Path(path), Path(source)
+    missing = [name for name in ("pydicom", "highdicom") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f'writing DICOM SEG needs {" and ".join(missing)}: run pip install "monai-r2unet[dicom]", or write '
+            "another format"
+        )
+    if not source.is_dir() and not (source.is_file() and is_dicom(source)):
+        raise InputError(
+            f"{path} would be DICOM SEG, which refers to the DICOM slices it was made from, but {source} is not DICOM: "
+            "write .nii.gz, .nrrd, .seg.nrrd or .mha"
+        )
+    if source.is_dir() and path.resolve().parent == source.resolve():
+        raise InputError(f"{path} lies among the slices of its series, which it would mix up: write to another folder")
+    check_place(path, overwrite=overwrite)
+
+
+def write_dicom_seg(
+    mask: sitk.Image,
+    bundle: Bundle,
+    source: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    *,
+    series: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a mask as DICOM SEG (binary), whole or not at all, in the study and frame of reference of its source.
+
+    Args:
+        mask: 3D, on the grid of the source; 0 background, 1 and up the bundle's labels.
+        bundle: gives the segments' names, colours and terminology, and the algorithm's name and version.
+        source: DICOM file, or folder with the series, that was segmented.
+        path: ends with ``.dcm``.
+        series: the SeriesInstanceUID that was segmented, where the folder holds several.
+        overwrite: replace an existing file.
+
+    Raises:
+        InputError: as `check_dicom_seg`, or the mask is not that of the source, or the source or the bundle lacks what
+            DICOM SEG must state.
+    """
+    check_dicom_seg(path, source, overwrite=overwrite)
+    path, source = Path(path), Path(source)
+    slices = _slices_of(mask, source, series)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # on the spelling of the patient's name, which is not ours to mend
+        segmentation = _segmentation(sitk.GetArrayFromImage(mask), slices, bundle, source)
+    with written_whole(path, ".dcm") as temporary:
+        segmentation.save_as(temporary, enforce_file_format=True)
+
+
+def _slices_of(mask: sitk.Image, source: Path, series: str | None) -> list[pydicom.Dataset]:
+    """The headers of the source, one for each slice of the mask, in its order."""
+    import pydicom
+
+    candidates = sorted(source.iterdir()) if source.is_dir() else [source]
+    files = [path for path in candidates if path.is_file() and not path.name.startswith(".") and is_dicom(path)]
+    headers = (pydicom.dcmread(path, stop_before_pixels=True) for path in files)
+    placed = [header for header in headers if "ImagePositionPatient" in header]
+    chosen = [header for header in placed if series in (None, header.get("SeriesInstanceUID"))]
+    found: dict[int, pydicom.Dataset] = {}
+    for header in chosen:
+        position = [float(part) for part in header.ImagePositionPatient]
+        index = np.array(mask.TransformPhysicalPointToContinuousIndex(position))
+        nearest = round(index[2])
+        same_size = (header.Columns, header.Rows) == mask.GetSize()[:2]
+        if same_size and np.abs(index - [0, 0, nearest]).max() <= OFF_GRID:
+            found[nearest] = header
+    depth = mask.GetSize()[2]
+    if sorted(found) != list(range(depth)) or len(chosen) != depth:
+        raise InputError(
+            f"the mask of {depth} slices is not that of the {len(chosen)} DICOM slices of {source}: give the series it "
+            "was made from"
+        )
+    return [found[z] for z in range(depth)]
+
+
+def _segmentation(array: np.ndarray, slices: Sequence[pydicom.Dataset], bundle: Bundle, source: Path) -> Any:
+    import highdicom as hd
+    from pydicom.uid import generate_uid
+
+    title = str(bundle.metadata.get("name", bundle.name))
+    algorithm = hd.AlgorithmIdentificationSequence(
+        name=title[:64],
+        version=str(bundle.metadata.get("version", "unknown")),
+        family=hd.sr.CodedConcept("123109", "DCM", "Artificial Intelligence"),
+    )
+    segments = [_segment(label, algorithm, bundle) for label in bundle.labels]
+    try:
+        return hd.seg.Segmentation(
+            source_images=slices,
+            pixel_array=array.astype(np.uint8),
+            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=segments,
+            series_instance_uid=generate_uid(),
+            series_number=1,
+            sop_instance_uid=generate_uid(),
+            instance_number=1,
+            manufacturer="monai-r2unet",
+            manufacturer_model_name=bundle.name,
+            software_versions=_version(),
+            device_serial_number="0",  # must be there, and a program has none
+            content_label="SEGMENTATION",
+            content_description=title[:64],
+            series_description=title[:64],
+        )
+    except (AttributeError, ValueError) as error:  # highdicom copies patient, study and frame of reference
+        reason = str(error).rstrip(".")
+        raise InputError(
+            f"the DICOM series {source} lacks what a segmentation must repeat of it ({reason}): export the series "
+            "again with its study and frame of reference, or write another format"
+        ) from error
+
+
+def _segment(label: Mapping[str, Any], algorithm: Any, bundle: Bundle) -> Any:
+    import highdicom as hd
+
+    def code(part: str) -> Any:
+        content = label.get("terminology", {}).get(part)
+        if content is None:
+            raise InputError(
+                f"the label {label['name']!r} of the bundle {bundle.name!r} has no terminology {part}, which DICOM SEG "
+                "must state: add it to configs/metadata.json, or write another format"
+            )
+        return hd.sr.CodedConcept(content["value"], content["scheme"], content["meaning"])
+
+    segment = hd.seg.SegmentDescription(
+        segment_number=label["value"],
+        segment_label=label["name"],
+        segmented_property_category=code("category"),
+        segmented_property_type=code("type"),
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=algorithm,
+        display_color=hd.color.CIELabColor.from_rgb(*label["colour"]),
+    )
+    if "modifier" in label["terminology"]:
+        segment.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [code("modifier")]
+    return segment
+
+
+def _version() -> str:
+    try:
+        return version("monai-r2unet")
+    except PackageNotFoundError:  # a checkout that is not installed
+        from monai_r2unet import __version__
+
+        return __version__

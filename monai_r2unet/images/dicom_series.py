@@ -1,0 +1,312 @@
+"""Reading of DICOM: one series of a folder, or one file, as a volume in HU whose geometry has been checked."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import SimpleITK as sitk
+
+from monai_r2unet.errors import InputError
+from monai_r2unet.images.grid import orthonormal
+
+__all__ = ["is_dicom", "read_dicom_file", "read_dicom_folder"]
+
+# How far a slice may lie from where a regular grid puts it, as a fraction of a voxel. Scanners round positions to
+# 0.1 mm, which is up to a tenth of a thin slice; a missing slice displaces some other one by at least half a step.
+OFF_GRID = 0.2
+SAME_ORIENTATION = 1e-3  # direction cosines
+SAME_POSITION = 1e-3  # mm
+UNIT = 2e-3  # what rounding to three digits does to the products of direction cosines
+
+ENDINGS = (".dcm", ".dicom", ".ima")
+FILE_META = 4096  # bytes that hold the file meta information, where the SOP class is written
+SOP_CLASS = re.compile(rb"\x02\x00\x02\x00UI..([0-9.]+)", re.DOTALL)
+# DICOMDIR, waveforms, presentation states, reports, documents, raw data and registrations, and radiotherapy other
+# than its images and doses: these lie beside the slices in many folders and hold no pixels.
+NO_IMAGE = re.compile(
+    r"1\.2\.840\.10008\.(1\.3\.10|5\.1\.4\.1\.1\.((9|11|88|104)\..+|66(?!\.4$).*|67|481\.(?![12]$).+))"
+)
+
+
+# Kinds of value in explicit encoding, and those whose length takes four bytes after two that are reserved.
+KINDS = re.compile("A[EST]|CS|D[AST]|F[DL]|IS|L[OT]|O[BDFLVW]|PN|S[HLQSTV]|TM|U[CILNRSTV]")
+LONG = re.compile("O[BDFLVW]|S[QV]|U[CNRTV]")
+OTHER_ENCODING = re.compile(rb"1\.2\.840\.10008\.1\.2\.(2|1\.99)\0?\x02")  # big endian or deflated
+UNDEFINED = 2**32 - 1  # length of what ends with a delimiter
+
+
+class Slice(NamedTuple):
+    """What the header of one file says; position and pixel spacing in mm."""
+
+    path: Path
+    series: str
+    modality: str
+    description: str
+    size: tuple[int, ...]
+    spacing: tuple[float, ...]
+    pixel_type: int
+    orientation: np.ndarray  # direction cosines of a row, then of a column; NaN where the header has none
+    position: np.ndarray  # NaN where the header has none
+
+
+def is_dicom(path: Path) -> bool:
+    """Tell whether a file is DICOM: by the letters DICM at byte 128, or by its ending."""
+    return _start_of(path)[128:132] == b"DICM" or path.name.lower().endswith(ENDINGS)
+
+
+def read_dicom_file(path: Path) -> sitk.Image:
+    """Read one DICOM file as a volume of one slice, rescaled (HU for CT).
+
+    Raises:
+        InputError: the file is damaged, holds no image, or holds several frames.
+    """
+    if not _may_hold_image(path):
+        raise InputError(f"the DICOM file {path} holds no pixels (a plan, report or index): name a DICOM image")
+    return _read_stack(path, [_header(path)])
+
+
+def read_dicom_folder(folder: Path, series: str | None) -> sitk.Image:
+    """Read the DICOM series of a folder as one volume, rescaled (HU for CT), slices ordered along their normal.
+
+    Args:
+        folder: searched without its subfolders; files that are not DICOM and DICOM without pixels are left out.
+        series: the SeriesInstanceUID to read; may be None where the folder holds one series.
+
+    Raises:
+        InputError: no DICOM, several series and none chosen, or slices that do not make one regular volume.
+    """
+    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and is_dicom(p))
+    headers = [_header(p) for p in files if _may_hold_image(p)]
+    if not headers:
+        what = "is empty" if not any(folder.iterdir()) else "holds no DICOM image (subfolders are not searched)"
+        raise InputError(f"the folder {folder} {what}, expected one DICOM series: name the folder with the slices")
+    found: dict[str, list[Slice]] = {}
+    for header in headers:
+        found.setdefault(header.series, []).append(header)
+    listing = "; ".join(_describe(slices) for slices in found.values())
+    if series is not None and series not in found:
+        raise InputError(f"{folder} holds no DICOM series {series}, choose one of: {listing}")
+    if series is None and len(found) > 1:
+        raise InputError(
+            f"{folder} holds {len(found)} DICOM series, expected one, so move one to its own folder or choose one with "
+            f"the argument `series`: {listing}"
+        )
+    return _read_stack(folder, found[next(iter(found)) if series is None else series])
+
+
+def _start_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(FILE_META)
+
+
+def _may_hold_image(path: Path) -> bool:
+    sop_class = SOP_CLASS.search(_start_of(path))
+    return sop_class is None or not NO_IMAGE.fullmatch(sop_class[1].decode("ascii"))
+
+
+def _is_sound(path: Path) -> bool:
+    """Tell whether the lengths in the file meta information and those of what follows it fit the file.
+
+    Where they do not, GDCM takes minutes and gigabytes to find that out.
+    """
+    start, size = _start_of(path), path.stat().st_size
+    at = 132
+    if start[128:at] != b"DICM" or start[at : at + 8] == b"\2\0\0\0\4\0\0\0":  # none, or as a few programs write it
+        return True
+    while at + 12 <= len(start):
+        (group,), kind = struct.unpack_from("<H", start, at), start[at + 4 : at + 6].decode("latin-1")
+        if LONG.fullmatch(kind):
+            at, length = at + 12, struct.unpack_from("<I", start, at + 8)[0]
+        elif KINDS.fullmatch(kind):
+            at, length = at + 8, struct.unpack_from("<H", start, at + 6)[0]
+        else:  # implicit encoding, which the meta information never has
+            at, length = at + 8, struct.unpack_from("<I", start, at + 4)[0]
+        if group != 2:  # the data set begins, with group 8 where there is no meta information
+            known = OTHER_ENCODING.search(start) is None
+            return (at > 144 or group == 8) and (not known or length == UNDEFINED or at + length <= size)
+        if not KINDS.fullmatch(kind) or at + length > size:
+            return False
+        at += length
+    return True
+
+
+def _header(path: Path) -> Slice:
+    if not _is_sound(path):
+        raise InputError(f"the DICOM file {path} is damaged at its beginning: copy it again from its source")
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise InputError(
+            f"the DICOM file {path} is damaged, truncated or without an image: copy it again from its source"
+        ) from error
+
+    def text(tag: str) -> str:
+        value = reader.GetMetaData(tag) if reader.HasMetaDataKey(tag) else ""
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace").strip(" \0")
+
+    def numbers(tag: str, count: int) -> np.ndarray:
+        try:
+            values = [float(part) for part in text(tag).split("\\")]
+        except ValueError:
+            values = []
+        return np.array(values if len(values) == count else [np.nan] * count)
+
+    orientation = numbers("0020|0037", 6)
+    axes = orientation.reshape(2, 3)
+    if np.isfinite(axes).all() and not np.allclose(axes @ axes.T, np.eye(2), atol=UNIT):
+        raise InputError(
+            f"the DICOM file {path} has orientation {orientation.tolist()}, expected two perpendicular unit vectors: "
+            "copy it again from its source"
+        )
+    # ITK says 1 mm where a slice does not give its distance to the next: its thickness is the better guess.
+    steps = (numbers("0018|0088", 1)[0], numbers("0018|0050", 1)[0], reader.GetSpacing()[2])
+    return Slice(
+        path=path,
+        series=text("0020|000e"),
+        modality=text("0008|0060"),
+        description=text("0008|103e"),
+        size=reader.GetSize(),
+        spacing=(*reader.GetSpacing()[:2], next(step for step in steps if 0 < step < np.inf)),
+        pixel_type=reader.GetPixelID(),
+        orientation=orientation,
+        position=numbers("0020|0032", 3),
+    )
+
+
+def _describe(slices: Sequence[Slice]) -> str:
+    first, count = slices[0], len(slices)
+    return (
+        f"{first.series} ({first.modality or 'no modality'}, '{first.description}', "
+        f"{count} slice{'s' * (count > 1)} of {first.size[0]} x {first.size[1]})"
+    )
+
+
+def _read_stack(source: Path, slices: Sequence[Slice]) -> sitk.Image:
+    """Check that the slices make one regular volume, read them in order, and set the geometry their tags give."""
+    _check_alike(source, slices)
+    step = slices[0].spacing[2]
+    if len(slices) > 1:
+        slices, step = _ordered(source, slices)
+    first = slices[0]
+    reader = sitk.ImageSeriesReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileNames([str(s.path) for s in slices])
+    types = {s.pixel_type for s in slices}
+    if len(types) > 1:  # as in PET, where every slice has its own rescale slope
+        reader.SetOutputPixelType(sitk.sitkFloat32 if types & {sitk.sitkFloat32, sitk.sitkFloat64} else sitk.sitkInt32)
+    image = reader.Execute()
+    image.SetSpacing((*first.spacing[:2], step))
+    if np.isfinite([*first.orientation, *first.position]).all():
+        row, column = first.orientation[:3], first.orientation[3:]
+        # As written, rounded to a few digits, the axes are not quite perpendicular, which not every format can hold.
+        image.SetDirection(orthonormal(np.column_stack((row, column, np.cross(row, column)))).ravel().tolist())
+        image.SetOrigin(first.position.tolist())
+    return _compact(image)
+
+
+def _check_alike(source: Path, slices: Sequence[Slice]) -> None:
+    if any(len(s.size) > 2 and s.size[2] > 1 for s in slices):
+        raise InputError(
+            f"{source} holds a multi-frame DICOM image, expected one slice a file: convert it to NIfTI or to "
+            "single-frame DICOM first"
+        )
+    sizes = Counter(f"{s.size[0]} x {s.size[1]}" for s in slices)
+    if len(sizes) > 1:
+        raise InputError(
+            f"the slices of {source} have different sizes ({_counts(sizes)}), expected one: remove the slices that do "
+            "not belong to the volume"
+        )
+    if any(not np.allclose(s.spacing[:2], slices[0].spacing[:2], rtol=1e-3) for s in slices):
+        spacings = Counter(f"{s.spacing[0]:g} x {s.spacing[1]:g} mm" for s in slices)
+        raise InputError(
+            f"the slices of {source} have different pixel spacings ({_counts(spacings)}), expected one: remove the "
+            "slices that do not belong to the volume"
+        )
+
+
+def _ordered(source: Path, slices: Sequence[Slice]) -> tuple[list[Slice], float]:
+    """Order the slices along their normal; return them and the step between them in mm."""
+    lost = [s.path.name for s in slices if not np.isfinite([*s.orientation, *s.position]).all()]
+    if lost:
+        raise InputError(
+            f"{len(lost)} slices of {source} have no position or orientation (the first is {lost[0]}), so they cannot "
+            "be stacked: export the series again with ImagePositionPatient and ImageOrientationPatient"
+        )
+    normal = _common_normal(source, slices)
+    slices = sorted(slices, key=lambda s: float(s.position @ normal))
+    positions = np.stack([s.position for s in slices])
+    along = positions @ normal
+    gaps = np.diff(along)
+    if gaps.min() < SAME_POSITION:
+        at = int(gaps.argmin())
+        raise InputError(
+            f"{slices[at].path.name} and {slices[at + 1].path.name} of {source} lie at the same position: a volume "
+            "needs one slice at each, so remove copies and put other phases or reconstructions in their own folder"
+        )
+    sideways = positions - positions[0] - np.outer(along - along[0], normal)
+    drift = float(np.linalg.norm(sideways, axis=1).max())
+    if drift > OFF_GRID * min(slices[0].spacing[:2]):
+        angle = np.degrees(np.arctan2(drift, along[-1] - along[0]))
+        raise InputError(
+            f"the slices of {source} shift sideways by up to {drift:.1f} mm (a gantry tilt of about {angle:.1f} "
+            "degrees), expected slices stacked along their normal: resample the series to a grid without tilt first"
+        )
+    step = float((along[-1] - along[0]) / len(gaps))
+    off = np.abs(along - along[0] - step * np.arange(len(slices))).max()
+    if off > OFF_GRID * step:
+        at = int(gaps.argmax())
+        raise InputError(
+            f"the slices of {source} are missing or unevenly spaced: the largest gap is {gaps[at]:g} mm, between "
+            f"{slices[at].path.name} and {slices[at + 1].path.name}, expected {np.median(gaps):g} mm everywhere: add "
+            "the missing slices or resample the series"
+        )
+    return slices, step
+
+
+def _common_normal(source: Path, slices: Sequence[Slice]) -> np.ndarray:
+    """Return the unit normal that all slices share."""
+    orientations: list[np.ndarray] = []
+    counts: Counter[str] = Counter()
+    for one in slices:
+        same = [o for o in orientations if np.abs(o - one.orientation).max() < SAME_ORIENTATION]
+        if not same:
+            orientations.append(one.orientation)
+        counts[_plane((same or orientations)[-1])] += 1
+    if len(orientations) > 1:
+        raise InputError(
+            f"{source} mixes slices of different orientations under one SeriesInstanceUID ({_counts(counts)}), "
+            "expected one: put the slices of one orientation in their own folder"
+        )
+    normal = np.cross(orientations[0][:3], orientations[0][3:])
+    return np.asarray(normal / np.linalg.norm(normal))
+
+
+def _plane(orientation: np.ndarray) -> str:
+    normal = np.cross(orientation[:3], orientation[3:])
+    name = ("sagittal", "coronal", "axial")[int(np.abs(normal).argmax())]
+    return f"{name} [{', '.join(f'{value:.3g}' for value in orientation)}]"
+
+
+def _counts(counter: Counter[str]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in counter.most_common())
+
+
+def _compact(image: sitk.Image) -> sitk.Image:
+    """Store the values in int16 where they fit, and never in float64: CT does not need more."""
+    if image.GetPixelID() == sitk.sitkFloat64:
+        image = sitk.Cast(image, sitk.sitkFloat32)
+    if image.GetPixelID() in (sitk.sitkInt32, sitk.sitkUInt32):
+        values = sitk.MinimumMaximumImageFilter()
+        values.Execute(image)
+        if values.GetMinimum() >= -(2**15) and values.GetMaximum() < 2**15:
+            image = sitk.Cast(image, sitk.sitkInt16)
+    return image

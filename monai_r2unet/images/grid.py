@@ -1,0 +1,35 @@
+"""The grid of an image: its axes in mm, and whether two images share it."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import SimpleITK as sitk
+
+__all__ = ["axes_in_mm", "orthonormal", "same_grid"]
+
+SAME_GRID = 1e-3  # of a voxel
+
+
+def orthonormal(direction: np.ndarray) -> np.ndarray:
+    """Return the perpendicular unit axes nearest to those in the columns, of the same handedness."""
+    left, _, right = np.linalg.svd(direction)
+    nearest: np.ndarray = left @ right
+    return nearest
+
+
+def axes_in_mm(image: sitk.Image) -> np.ndarray:
+    """Return the axes of an image as columns, in mm a voxel (LPS)."""
+    dimension = image.GetDimension()
+    matrix: np.ndarray = np.reshape(image.GetDirection(), (dimension, dimension)) * np.asarray(image.GetSpacing())
+    return matrix
+
+
+def same_grid(a: sitk.Image, b: sitk.Image) -> bool:
+    """Tell whether two images have the same size and, to 1e-3 of a voxel at every corner, the same geometry."""
+    if a.GetSize() != b.GetSize():
+        return False
+    corners = np.array(list(itertools.product(*((0, n) for n in a.GetSize()))))
+    shift = np.subtract(a.GetOrigin(), b.GetOrigin()) + corners @ (axes_in_mm(a) - axes_in_mm(b)).T
+    return bool(np.abs(shift).max() <= SAME_GRID * min(a.GetSpacing()))

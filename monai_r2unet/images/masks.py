@@ -1,0 +1,87 @@
+"""Masks as files, in the format that the ending names: the one place that knows all of them."""
+
+from __future__ import annotations
+
+import os
+
+import SimpleITK as sitk
+
+from monai_r2unet.bundle import Bundle
+from monai_r2unet.errors import InputError
+from monai_r2unet.images.dicom_seg import check_dicom_seg, write_dicom_seg
+from monai_r2unet.images.photographs import ENDINGS as PHOTOGRAPHS
+from monai_r2unet.images.seg_nrrd import write_seg_nrrd
+from monai_r2unet.images.writing import MASK_FORMATS, check_output, check_place, write_image, write_png
+
+__all__ = ["MASK_ENDINGS", "check_mask_output", "write_mask"]
+
+Pathlike = str | os.PathLike[str]
+
+MASK_ENDINGS = (".seg.nrrd", *MASK_FORMATS, ".dcm", ".png")
+
+
+def check_mask_output(path: Pathlike, source: Pathlike, *, overwrite: bool) -> None:
+    """Check, before any work is done, that the mask of `source` can be written to `path`.
+
+    Raises:
+        InputError: an unknown ending, a format that needs another kind of source or an extra that is not installed, a
+            file that is there already, or a folder that is missing or not writable.
+    """
+    name = os.fspath(path).lower()
+    if not name.endswith(MASK_ENDINGS):
+        raise InputError(f"{path} has an unknown ending, expected one of {', '.join(MASK_ENDINGS)}: rename the output")
+    photograph = os.fspath(source).lower().endswith(PHOTOGRAPHS)
+    if name.endswith(".png") and not photograph:
+        raise InputError(
+            f"{path} is a picture, but {source} is no photograph, and PNG cannot hold the mask of a volume: end "
+            f"the output with one of {', '.join(MASK_FORMATS)}"
+        )
+    if name.endswith(".seg.nrrd") and photograph:
+        raise InputError(
+            f"{path} is a segmentation of a volume, but {source} is a photograph: end the output with .png, or one of "
+            f"{', '.join(MASK_FORMATS)}"
+        )
+    if name.endswith(".dcm"):
+        check_dicom_seg(path, source, overwrite=overwrite)
+    elif name.endswith(".png"):
+        check_place(path, overwrite=overwrite)
+    else:
+        check_output(path, overwrite=overwrite)
+
+
+def write_mask(
+    mask: sitk.Image,
+    path: Pathlike,
+    *,
+    bundle: Bundle,
+    source: Pathlike,
+    series: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a mask, whole or not at all: Slicer segmentation, DICOM SEG, NIfTI, NRRD, MetaImage; a photograph's as PNG.
+
+    A PNG of a bundle with one label has the values 0 and 255, as such masks commonly have, so that viewers show it;
+    with several labels it has the values of the labels.
+
+    Args:
+        mask: on the grid of the source; 0 background, 1 and up the bundle's labels.
+        path: its ending names the format.
+        bundle: that made the mask; its labels go into the formats that can hold them.
+        source: the file or folder that was segmented.
+        series: the SeriesInstanceUID that was segmented, where the folder holds several.
+        overwrite: replace an existing file.
+
+    Raises:
+        InputError: as `check_mask_output`.
+        OutputError: the disk is full or failed; what was there before is untouched.
+    """
+    name = os.fspath(path).lower()
+    if name.endswith(".dcm"):
+        write_dicom_seg(mask, bundle, source, path, series=series, overwrite=overwrite)
+    elif name.endswith(".seg.nrrd"):
+        write_seg_nrrd(mask, bundle.labels, path, overwrite=overwrite)
+    elif name.endswith(".png"):
+        visible = sitk.Cast(mask > 0, sitk.sitkUInt8) * 255 if len(bundle.labels) == 1 else mask
+        write_png(visible, path, overwrite=overwrite)
+    else:
+        write_image(mask, path, overwrite=overwrite)

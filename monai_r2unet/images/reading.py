@@ -1,0 +1,106 @@
+"""Reading of images, without MONAI, which takes seconds to import.
+
+A file becomes a `SimpleITK.Image` (LPS, mm) whose pixels were all read and whose geometry was checked, or an
+`InputError`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from monai_r2unet.errors import InputError
+from monai_r2unet.images.dicom_series import is_dicom, read_dicom_file, read_dicom_folder
+from monai_r2unet.images.formats import READERS
+
+__all__ = ["IMAGE_FORMATS", "Pathlike", "quiet_itk", "read_image", "read_image_with_notes", "reason_of"]
+
+Pathlike = str | os.PathLike[str]
+
+IMAGE_FORMATS = (*READERS, ".dcm")  # and folders of DICOM
+
+
+def read_image(path: Pathlike, *, series: str | None = None) -> sitk.Image:
+    """Read a volume, a DICOM series or a photograph, completely or not at all.
+
+    Args:
+        path: NIfTI, NRRD, MetaImage or DICOM file, photograph (see `photographs.read_photograph`), or a folder with the
+            slices of one DICOM series.
+        series: the SeriesInstanceUID to read from a folder that holds several.
+
+    Returns:
+        A 3D image in LPS and mm (one slice has size X x Y x 1), or a 2D image for a photograph; colour is a vector
+        image. DICOM is rescaled (HU for CT). Integers stay integers where that is exact.
+
+    Raises:
+        InputError: nothing there, an unknown format, a damaged or truncated file, or an image that is not one regular
+            volume.
+    """
+    path = Path(path)
+    try:
+        with quiet_itk():
+            return _read(path, series)
+    except InputError:
+        raise
+    # Whatever a damaged header makes nibabel, ITK or zlib raise, its cause is the file.
+    except Exception as error:
+        raise InputError(
+            f"{path} could not be read ({reason_of(error)}): check that it is complete and is what its name says"
+        ) from error
+
+
+def read_image_with_notes(path: Pathlike, *, series: str | None = None) -> tuple[sitk.Image, list[str]]:
+    """As `read_image`, with the sentences of its warnings for the user instead of the warnings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        image = read_image(path, series=series)
+    # Other categories are notices of other libraries.
+    return image, [str(warning.message) for warning in caught if warning.category is UserWarning]
+
+
+@contextlib.contextmanager
+def quiet_itk() -> Iterator[None]:
+    """Silence the warnings that ITK prints from C++ and nibabel logs; what matters in them is checked here."""
+    before = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    nibabel = logging.getLogger("nibabel.global")
+    level = nibabel.level
+    nibabel.setLevel(logging.CRITICAL + 1)
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    finally:
+        nibabel.setLevel(level)
+        sitk.ProcessObject.SetGlobalWarningDisplay(before)
+
+
+def reason_of(error: Exception) -> str:
+    """Pick what tells most in the many lines of an ITK error: the last, where the innermost reader speaks."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith(("Reason:", "-"))] or [type(error).__name__]
+    return re.sub(r"^.*ERROR: (\w+\(0x[0-9a-f]+\): )?", "", told[-1]).rstrip(".:!")
+
+
+def _read(path: Path, series: str | None) -> sitk.Image:
+    if not path.exists():
+        raise InputError(f"there is no file or folder {path}: check the path")
+    if path.is_dir():
+        return read_dicom_folder(path, series)
+    if series is not None:
+        raise InputError(f"{path} is a file, but a series is chosen from a folder: leave out `series`")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is an empty file, expected an image: copy it again from its source")
+    for ending, read in READERS.items():
+        if path.name.lower().endswith(ending):
+            return read(path)
+    if is_dicom(path):
+        return read_dicom_file(path)
+    raise InputError(f"{path} has an unknown format, expected one of {', '.join(IMAGE_FORMATS)}: convert it first")

@@ -1,0 +1,94 @@
+"""Writing of images, without MONAI, which takes seconds to import: each file appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import SimpleITK as sitk
+from PIL import Image
+
+from monai_r2unet.errors import InputError
+from monai_r2unet.files import written_whole
+from monai_r2unet.images.reading import Pathlike, quiet_itk, read_image, reason_of
+
+__all__ = ["MASK_FORMATS", "check_output", "check_place", "write_image", "write_png"]
+
+MASK_FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha")  # one file each, so that it appears whole or not at all
+
+
+def check_output(path: Pathlike, *, overwrite: bool) -> None:
+    """Check, before any work is done, that an image can be written to `path`.
+
+    Raises:
+        InputError: unknown ending, a file that is there already, or a folder that is missing or not writable.
+    """
+    _ending(Path(path))
+    check_place(path, overwrite=overwrite)
+
+
+def check_place(path: Pathlike, *, overwrite: bool) -> None:
+    """Check that a file, of whatever kind, can be written to `path`.
+
+    Raises:
+        InputError: a file that is there already, or a folder that is missing or not writable.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, expected the name of a file to write: add one")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists already: choose another name or use --overwrite")
+    if not path.parent.is_dir():
+        raise InputError(f"the folder {path.parent} does not exist, so {path.name} cannot be written: create it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise InputError(f"the folder {path.parent} is not writable: choose another one or change its permissions")
+
+
+def write_image(image: sitk.Image, path: Pathlike, *, overwrite: bool = False) -> None:
+    """Write an image, compressed where the format allows, so that it appears under its name whole or not at all.
+
+    Raises:
+        InputError: as `check_output`.
+        OutputError: the disk is full or failed; what was there before is untouched.
+    """
+    check_output(path, overwrite=overwrite)
+    path = Path(path)
+    with written_whole(path, _ending(path)) as temporary:
+        try:
+            with quiet_itk():
+                sitk.WriteImage(image, str(temporary), useCompression=True)
+        except RuntimeError as error:  # ITK's
+            raise OSError(reason_of(error)) from error
+        try:  # ITK says nothing when the disk is full while it writes NIfTI or NRRD
+            read_image(temporary)
+        except InputError as error:
+            raise OSError("not written to its end") from error
+
+
+def write_png(picture: sitk.Image, path: Pathlike, *, overwrite: bool = False) -> None:
+    """Write a mask or photograph as PNG, values as they are, so that it appears under its name whole or not at all.
+
+    Args:
+        picture: 2D, uint8, one value or RGB.
+        path: ends with `.png`.
+        overwrite: replace an existing file.
+
+    Raises:
+        InputError: a volume, which PNG cannot hold, or as `check_place`.
+        OutputError: the disk is full or failed; what was there before is untouched.
+    """
+    path = Path(path)
+    if picture.GetDimension() != 2:
+        shown = " x ".join(map(str, picture.GetSize()))
+        raise InputError(f"{path} cannot hold a volume ({shown}), PNG is for pictures: use {', '.join(MASK_FORMATS)}")
+    check_place(path, overwrite=overwrite)
+    with written_whole(path, ".png") as temporary:
+        # By Pillow: ITK says nothing when the disk is full for the last bytes of a PNG.
+        Image.fromarray(sitk.GetArrayFromImage(picture)).save(temporary)
+
+
+def _ending(path: Path) -> str:
+    for ending in MASK_FORMATS:
+        if path.name.lower().endswith(ending):
+            return ending
+    raise InputError(f"{path} has an unknown ending, expected one of {', '.join(MASK_FORMATS)}: rename the output")

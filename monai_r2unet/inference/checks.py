@@ -1,0 +1,242 @@
+"""Check that a bundle can work on an image: refuse what cannot work, warn of what cannot be right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from monai_r2unet.errors import InputError
+from monai_r2unet.images.slices import UP, axial_axis
+
+__all__ = [
+    "check_channels",
+    "check_dimension",
+    "check_finite",
+    "check_slices",
+    "implausible_values",
+    "scale_by_hand",
+    "tilted_slices",
+    "unfamiliar_field_of_view",
+    "unfamiliar_scale",
+]
+
+# Four poolings of the smallest kind of network need this many pixels; thinner slices show no anatomy anyway.
+MINIMUM_SIDE = 16
+MAXIMUM_SIDE = 16384
+MAXIMUM_TILT = 20.0  # degrees
+MAXIMUM_ENLARGEMENT = 1.25  # of a photograph, beyond which it lacks detail that the network was trained on
+
+
+def check_channels(components: int, image_format: dict[str, Any], bundle: str) -> None:
+    """Refuse an RGB photograph where the bundle takes one channel, and the other way round.
+
+    Args:
+        components: values a voxel of the image.
+        image_format: of the bundle, from its metadata.
+        bundle: its name.
+
+    Raises:
+        InputError: if the numbers differ.
+    """
+    expected = int(image_format["num_channels"])
+    if components != expected:
+        kinds = {1: "one value a voxel, as CT has", 3: "three, as an RGB photograph has"}
+        raise InputError(
+            f"the image has {components} value{'s' if components != 1 else ''} a voxel, but the bundle {bundle!r} "
+            f"takes {kinds.get(expected, expected)} ({image_format.get('modality', 'unknown modality')}); "
+            "choose another bundle or image"
+        )
+
+
+def check_dimension(dimension: int, image_format: dict[str, Any], bundle: str) -> None:
+    """Refuse a flat picture where the bundle takes volumes in Hounsfield units: PNG, JPEG and TIFF hold none.
+
+    Args:
+        dimension: of the image.
+        image_format: of the bundle, from its metadata.
+        bundle: its name.
+
+    Raises:
+        InputError: if the image is 2D.
+    """
+    if dimension != 3 and image_format.get("format") == "hounsfield":
+        raise InputError(
+            f"the image is a {dimension}D picture without millimetres and Hounsfield units, but the bundle {bundle!r} "
+            "takes volumes; give the CT itself, as DICOM or NIfTI (a single slice will do)"
+        )
+
+
+def check_finite(image: sitk.Image, allowed: int, fill: float) -> tuple[sitk.Image, int]:
+    """Refuse NaN and infinite voxels, or fill up to ``allowed`` of them.
+
+    Args:
+        image: any scalar or vector image.
+        allowed: how many the caller accepts.
+        fill: the value that takes their place.
+
+    Returns:
+        The image (filled where needed) and the number of its voxels that were not finite.
+
+    Raises:
+        InputError: if there are more than ``allowed``.
+    """
+    if image.GetPixelID() not in _FLOATS:
+        return image, 0
+    values = sitk.GetArrayViewFromImage(image)
+    finite = np.isfinite(values)
+    count = int(finite.size - np.count_nonzero(finite))
+    if count == 0:
+        return image, 0
+    if count > allowed:
+        raise InputError(
+            f"the image has {count} voxels that are NaN or infinite; repair it, or pass --allow-nonfinite {count} to "
+            f"read them as {fill:g}"
+        )
+    filled = sitk.GetImageFromArray(
+        np.where(finite, values, np.float32(fill)), isVector=image.GetNumberOfComponentsPerPixel() > 1
+    )
+    filled.CopyInformation(image)
+    return filled, count
+
+
+def check_slices(shape: tuple[int, ...]) -> None:
+    """Refuse volumes whose axial slices are too thin.
+
+    Args:
+        shape: (X, Y, Z) with the axial slices along Z.
+
+    Raises:
+        InputError: if X or Y is below 16.
+    """
+    if min(shape[:2]) < MINIMUM_SIDE:
+        raise InputError(
+            f"axial slices of {shape[0]} x {shape[1]} voxels are too thin to segment; this works slice by axial slice "
+            f"and needs at least {MINIMUM_SIDE} x {MINIMUM_SIDE}"
+        )
+
+
+def implausible_values(image: sitk.Image, image_format: dict[str, Any]) -> str | None:
+    """Why the values cannot be what the bundle expects, or ``None``.
+
+    Only Hounsfield units can be told: an image of a body in air reaches below -300 HU and above 0 HU, and CT scanners
+    store -4096 to 32767.
+
+    Args:
+        image: scalar image.
+        image_format: of the bundle, from its metadata.
+    """
+    if image_format.get("format") != "hounsfield":
+        return None
+    values = sitk.GetArrayViewFromImage(image)
+    low, high = float(values.min()), float(values.max())
+    if low <= -300 and high >= 0 and low >= -5000 and high <= 40000:
+        return None
+    return (
+        f"the values, {low:g} to {high:g}, cannot be Hounsfield units of a body (air is -1000, water 0); "
+        "the result cannot be trusted: check the rescale slope and intercept, or whether this is CT at all"
+    )
+
+
+def tilted_slices(image: sitk.Image) -> str | None:
+    """Why the slices are not those that a network of axial slices knows, or ``None``.
+
+    Nothing is resampled: a volume is cut along the one of its own axes that is nearest to the body's long axis, see
+    :func:`~monai_r2unet.images.slices.axial_axis`. A rotation within the slices tilts none of them.
+
+    Args:
+        image: a picture, which has no tilt, or a volume.
+    """
+    if image.GetDimension() != 3:
+        return None
+    across = np.reshape(image.GetDirection(), (3, 3))[:, axial_axis(image)]
+    tilt = float(np.degrees(np.arccos(np.abs(across[UP]).clip(0, 1))))
+    if tilt <= MAXIMUM_TILT:
+        return None
+    return (
+        f"the slices of the volume that are nearest to axial are tilted by {tilt:.0f} degrees, and the network knows "
+        "axial slices only; the result cannot be trusted: resample the volume along the axes of the body"
+    )
+
+
+def unfamiliar_scale(image: sitk.Image, image_format: dict[str, Any]) -> str | None:
+    """Say that slices are wider, narrower or coarser than those a bundle was tested on, or nothing (``None``).
+
+    Args:
+        image: volume, whose axial slices are meant.
+        image_format: of the bundle, from its metadata: ``scale`` with ``tested_extent_mm`` (least and greatest longer
+            side of a slice) and ``tested_pixel_mm`` (coarsest pixel); without them nothing is said.
+    """
+    scale = image_format.get("scale", {})
+    if image.GetDimension() != 3 or "tested_extent_mm" not in scale:
+        return None
+    in_plane = [axis for axis in range(3) if axis != axial_axis(image)]
+    pixel = max(image.GetSpacing()[axis] for axis in in_plane)
+    extent = max(image.GetSize()[axis] * image.GetSpacing()[axis] for axis in in_plane)
+    least, greatest = scale["tested_extent_mm"]
+    if pixel > scale["tested_pixel_mm"]:
+        return (
+            f"the pixels of the slices are {pixel:.3g} mm wide, and the bundle was tested up to "
+            f"{scale['tested_pixel_mm']:g} mm; check the voxel size, and expect coarse borders"
+        )
+    if not least <= extent <= greatest:
+        return (
+            f"the slices are {extent:.3g} mm wide, and the bundle was tested from {least:g} to {greatest:g} mm; "
+            "check the voxel size and the result"
+        )
+    return None
+
+
+def scale_by_hand(scale: float | str, shape: tuple[int, ...], diameter: float) -> float:
+    """Read the factor by which a photograph is resized, where the user gives it.
+
+    Args:
+        scale: a factor (0.5, "0.5") or the diameter of the field of view in the photograph's pixels ("1400px").
+        shape: pixels (X, Y) of the photograph.
+        diameter: width in pixels of the field of view that the network was trained on.
+
+    Raises:
+        InputError: if it is neither, or gives a photograph of fewer than 16 or more than 16,384 pixels a side.
+    """
+    text = str(scale).strip()
+    try:
+        factor = diameter / float(text[:-2]) if text.endswith("px") else float(text)
+    except (ValueError, ZeroDivisionError):
+        factor = float("nan")
+    if not np.isfinite(factor) or factor <= 0:
+        raise InputError(
+            f"the scale is {scale!r}, expected a factor such as 0.5, or the diameter of the field of view in pixels, "
+            "such as 1400px"
+        )
+    sides = [round(side * factor) for side in shape]
+    if min(sides) < MINIMUM_SIDE or max(sides) > MAXIMUM_SIDE:
+        raise InputError(
+            f"with a scale of {scale} the network would see {sides[0]} x {sides[1]} pixels, expected {MINIMUM_SIDE} to "
+            f"{MAXIMUM_SIDE} a side; it knows fields of view that are {diameter:g} pixels wide"
+        )
+    return factor
+
+
+def unfamiliar_field_of_view(factor: float | None, diameter: float) -> str | None:
+    """Say that a fundus photograph cannot be brought to the scale that a network knows, or nothing (``None``).
+
+    Args:
+        factor: by which the photograph is resized; ``None`` if its field of view was not found.
+        diameter: width in pixels of the field of view that the network was trained on.
+    """
+    if factor is None:
+        return (
+            "no dark surround was found around the photograph, so it was taken at its own size, as one whose field of "
+            f"view is {diameter:g} pixels wide; if it is not, give the scale: a factor, or the diameter of the field "
+            "of view in pixels, such as 1400px"
+        )
+    if factor > MAXIMUM_ENLARGEMENT:
+        return (
+            f"the field of view is {diameter / factor:.0f} pixels wide, and the network was trained on {diameter:g}; "
+            "the photograph was enlarged, and what is too fine for its pixels may be missed"
+        )
+    return None
+
+
+_FLOATS = (sitk.sitkFloat32, sitk.sitkFloat64, sitk.sitkVectorFloat32, sitk.sitkVectorFloat64)

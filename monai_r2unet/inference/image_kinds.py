@@ -1,0 +1,102 @@
+"""The kinds of image that a `Segmenter` takes from memory, as SimpleITK images, and its results in the same kind."""
+
+from __future__ import annotations
+
+import os
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+import torch
+from monai.data import MetaTensor
+from monai.utils.enums import MetaKeys, SpaceKeys
+
+from monai_r2unet.errors import InputError
+from monai_r2unet.images.reading import read_image
+from monai_r2unet.transforms.metatensor import to_metatensor
+
+__all__ = ["as_kind_of", "as_sitk"]
+
+
+def as_sitk(image: Any, channels: int, spacing: tuple[float, float, float] | None = None) -> sitk.Image:
+    """A SimpleITK image of what the caller has.
+
+    Args:
+        image: path; SimpleITK image; MetaTensor (X, Y, Z[, C]) or (X, Y, C); or array: a volume (X, Y, Z[, C]) in LPS
+            axial order with ``spacing``, or a picture (rows, columns, C). C only where ``channels`` is above 1.
+        channels: of the images that the bundle takes.
+        spacing: of a volume as array, in mm, order (x, y, z).
+
+    Raises:
+        InputError: if it is none of these, or cannot be read.
+    """
+    if isinstance(image, sitk.Image):
+        return image
+    if isinstance(image, MetaTensor):
+        return _of_metatensor(image, channels)
+    if isinstance(image, np.ndarray):
+        return _of_array(image, channels, spacing)
+    if isinstance(image, str | os.PathLike):
+        return read_image(image)
+    raise InputError(
+        f"cannot segment a {type(image).__name__}; give a path, a SimpleITK image, a MetaTensor, or an array with "
+        "spacing"
+    )
+
+
+def as_kind_of(result: sitk.Image, like: Any) -> Any:
+    """``result``, which has no channels, in the kind of the caller's image ``like``."""
+    if isinstance(like, MetaTensor):
+        return MetaTensor(to_metatensor(result).as_tensor(), meta=deepcopy(like.meta))
+    if isinstance(like, np.ndarray):
+        values = sitk.GetArrayFromImage(result)
+        return values if result.GetDimension() == 2 else values.transpose(2, 1, 0)
+    return result
+
+
+def _of_array(array: npt.NDArray[Any], channels: int, spacing: tuple[float, float, float] | None = None) -> sitk.Image:
+    if channels > 1 and array.ndim == 3:
+        # As Pillow, scikit-image and OpenCV hold a picture; it has no millimetres.
+        return _image(array.transpose(1, 0, 2), vector=True)
+    if spacing is None:
+        raise InputError("an array needs spacing=(x, y, z) in mm, because it carries no geometry of its own")
+    if len(spacing) != 3 or not all(0 < s < float("inf") for s in spacing):
+        raise InputError(f"spacing is {spacing}; it must be three positive numbers (x, y, z) in mm")
+    if array.ndim != (3 if channels == 1 else 4):
+        axes = "(X, Y, Z) without channel axis" if channels == 1 else f"(X, Y, Z, {channels})"
+        raise InputError(f"the array has shape {array.shape}; it must be one volume {axes}")
+    converted = _image(array, vector=channels > 1)
+    converted.SetSpacing([float(s) for s in spacing])
+    return converted
+
+
+def _of_metatensor(image: MetaTensor, channels: int) -> sitk.Image:
+    """The affine is RAS unless the metadata say otherwise."""
+    dimensions = image.ndim - (channels > 1)
+    if dimensions != 3 and not (dimensions == 2 and channels > 1):
+        axes = "(X, Y, Z) without channel axis" if channels == 1 else f"(X, Y, Z, {channels}) or (X, Y, {channels})"
+        raise InputError(f"the MetaTensor has shape {tuple(image.shape)}; it must be one image {axes}")
+    values = image.detach().as_tensor().cpu()
+    converted = _image((values.float() if values.is_floating_point() else values).numpy(), vector=channels > 1)
+    if dimensions == 2:
+        return converted
+    affine = np.asarray(torch.as_tensor(image.affine), dtype=np.float64)
+    if image.meta.get(MetaKeys.SPACE) != SpaceKeys.LPS:
+        affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if not (np.isfinite(affine).all() and spacing.all() and abs(np.linalg.det(affine[:3, :3] / spacing)) > 0.99):
+        raise InputError(f"the affine {affine.tolist()} is sheared or singular; it must be that of a rectangular grid")
+    converted.SetSpacing(spacing.tolist())
+    converted.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
+    converted.SetOrigin(affine[:3, 3].tolist())
+    return converted
+
+
+def _image(array: npt.NDArray[Any], vector: bool) -> sitk.Image:
+    """A SimpleITK image of an array (X, Y[, Z]), with channels behind them if it is a ``vector``."""
+    if array.dtype.kind not in "iuf" or array.dtype == np.float16:
+        array = array.astype(np.float32)
+    last = array.ndim - 1 - vector
+    return sitk.GetImageFromArray(np.ascontiguousarray(np.swapaxes(array, 0, last)), isVector=vector)

@@ -1,0 +1,335 @@
+"""How a network is run: over a volume slice by slice, and in the precision that the processor is fast in."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer, SimpleInferer
+from monai.utils import convert_to_dst_type, convert_to_tensor
+from torch import nn
+from torch.nn import functional
+
+from monai_r2unet.errors import NotEnoughMemoryError
+from monai_r2unet.transforms.fit import (
+    field_of_view_scale,
+    fit_in_plane,
+    in_plane_size,
+    in_plane_spacing,
+    place_in_square,
+    rescale,
+)
+
+__all__ = ["MixedPrecisionInferer", "SliceBySliceInferer", "fastest_type", "run_fast"]
+
+
+def fastest_type(device: torch.device) -> torch.dtype:
+    """The floating point type that ``device`` runs networks fastest in.
+
+    On the CPU that is bfloat16 where the processor has it (AVX512-BF16 or AMX; emulated, it is slower), on CUDA
+    bfloat16 or, before Ampere, float16; else float32.
+    """
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        return torch.bfloat16
+    return torch.float32
+
+
+def run_fast(network: Callable[..., torch.Tensor], images: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    """What ``network`` makes of ``images`` (N, C, H, W), as float32, computed in the `fastest_type` of their device.
+
+    And channels-last, the memory layout in which convolutions are fastest.
+    """
+    dtype = fastest_type(images.device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
+        return network(images, *args, **kwargs).float()
+
+
+class MixedPrecisionInferer(SimpleInferer):
+    """`run_fast` on a CPU, where MONAI's engines' ``amp`` does nothing; elsewhere the network as it is."""
+
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """The network's output for ``inputs`` (N, C, H, W)."""
+        if inputs.device.type != "cpu":
+            return network(inputs, *args, **kwargs)
+        return run_fast(network, inputs, *args, **kwargs)
+
+
+class SliceBySliceInferer(Inferer):
+    """Run a 2D network over every slice of a volume, or over a picture, all on the network's device, batch by batch.
+
+    Each slice is scaled (``slice_transform``), fitted into ``slice_size`` pixels with its aspect in mm kept, segmented,
+    and its probabilities are resized back. Only one batch of slices is floating point at a time. Where the device runs
+    out of memory, the batch is halved, down to one slice.
+
+    Args:
+        slice_size: side in pixels of the square images the network was trained on; ``None``: every slice keeps its
+            size, for fully convolutional passes.
+        batch_size: slices at a time; changes nothing but speed and memory.
+        slice_transform: applied to each batch (N, C, X, Y) in its own units before the fitting, as a window in HU.
+        threshold: the result is a uint8 mask of ``probability >= threshold``; ``None``: float32 probabilities.
+        body_above: slices without body are not run, their result is 0: those in which less than ``body_share`` of the
+            pixels lie above this value, in the image's own units. ``None``: all slices are run.
+        body_share: see ``body_above``; from 0 to 1.
+        float32: compute in float32 everywhere, for results that do not depend on the processor; slower where it has a
+            faster type (`fastest_type`).
+        window: runs the network over each slice patch by patch, such as MONAI's ``SlidingWindowInferer``; ``None``: in
+            one pass.
+        mirror: average the logits of each slice and its three mirror images, in four times the time. For networks
+            trained with mirrored images.
+        min_extent: mm that the square of ``slice_size`` pixels shows at least: slices of a narrower field of view are
+            padded and not magnified. ``None``: every slice fills the square.
+        beyond: how slices are padded, see `monai_r2unet.transforms.fit.fit_in_plane`: (air, soft tissue) in the units
+        that
+            ``slice_transform`` gives. ``None``: with zeros, on the far side.
+        fov_diameter: width in pixels of the field of view of the fundus photographs that the network was trained on:
+            photographs are resized to it before the network, and its probabilities back. ``None``: no resizing.
+    """
+
+    def __init__(
+        self,
+        slice_size: int | None,
+        batch_size: int = 1,
+        slice_transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        threshold: float | None = 0.5,
+        body_above: float | None = None,
+        body_share: float = 0.01,
+        float32: bool = False,
+        window: Inferer | None = None,
+        mirror: bool = False,
+        min_extent: float | None = None,
+        fov_diameter: float | None = None,
+        beyond: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        _check_number("slice_size", slice_size, whole=True, optional=True)
+        _check_number("batch_size", batch_size, whole=True)
+        _check_number("threshold", threshold, optional=True)
+        _check_number("body_share", body_share)
+        _check_number("min_extent", min_extent, optional=True)
+        _check_number("fov_diameter", fov_diameter, optional=True)
+        if slice_transform is not None and not callable(slice_transform):
+            raise ValueError(f"slice_transform is a {type(slice_transform).__name__}, expected a transform")
+        if beyond is not None and (len(beyond) != 2 or not all(isinstance(value, int | float) for value in beyond)):
+            raise ValueError(
+                f"beyond is {beyond!r}, expected two numbers: below which the edge is air, and soft tissue"
+            )
+        if not isinstance(mirror, bool):
+            raise ValueError(f"mirror is {mirror!r}, expected True or False")
+        self.slice_size = slice_size
+        self.batch_size = batch_size
+        self.slice_transform = slice_transform
+        self.threshold = threshold
+        self.body_above = body_above
+        self.body_share = body_share
+        self.float32 = float32
+        self.window = window
+        self.mirror = mirror
+        self.min_extent = min_extent
+        self.fov_diameter = fov_diameter
+        self.beyond = None if beyond is None else (float(beyond[0]), float(beyond[1]))
+        # Go on on the CPU, with a warning, where a GPU has no memory for one slice.
+        self.cpu_fallback = False
+        # Called after every batch with the slices done and their total; may raise to stop.
+        self.on_progress: Callable[[int, int], None] | None = None
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        inputs: torch.Tensor,
+        network: Callable[..., torch.Tensor],
+        *args: Any,
+        scale: Sequence[float] | None = None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """Segment a volume or a picture.
+
+        Args:
+            inputs: one volume (1, C, X, Y, Z), slices along Z, or one picture (1, C, X, Y); any dtype. A
+                MetaTensor's spacing sets the aspect of a volume.
+            network: maps (N, C, size, size) to logits (N, K, size, size).
+            *args: passed on to the network.
+            scale: factors by which the slices are resized before the network, one for each, in place of those that
+                ``fov_diameter`` gives; only with a ``fov_diameter``.
+            **kwargs: passed on to the network.
+
+        Returns:
+            (1, K, X, Y[, Z]): uint8 mask or float32 probabilities, see ``threshold``, on the device of ``inputs``; a
+            MetaTensor if ``inputs`` is one.
+
+        Raises:
+            ValueError: if ``inputs`` is not one volume or picture.
+            NotEnoughMemoryError: if there is not enough for one slice.
+        """
+        if inputs.ndim not in (4, 5) or inputs.shape[0] != 1 or 0 in inputs.shape:
+            raise ValueError(
+                "SliceBySliceInferer takes one volume (1, C, X, Y, Z) or picture (1, C, X, Y), got "
+                f"{tuple(inputs.shape)}"
+            )
+        spacing = in_plane_spacing(inputs[0])
+        volume = torch.as_tensor(inputs)
+        if isinstance(volume, MetaTensor):
+            volume = volume.as_tensor()
+        slices = (volume[0] if volume.ndim == 5 else volume[0, ..., None]).movedim(-1, 0)
+        scales = self._scales(slices, scale)
+        result = self._run(slices, spacing, scales, network, *args, **kwargs).movedim(0, -1)[None]
+        result = result if volume.ndim == 5 else result[..., 0]
+        # With the metadata of the input, without which MONAI's Invertd leaves it as it is.
+        like_inputs: torch.Tensor = convert_to_dst_type(result, inputs, dtype=result.dtype)[0]
+        return like_inputs
+
+    def _scales(self, slices: torch.Tensor, given: Sequence[float] | None) -> Sequence[float]:
+        """Factors by which ``slices`` (N, C, X, Y) are resized before the network; empty without a ``fov_diameter``."""
+        if self.fov_diameter is None:
+            if given is not None:
+                raise ValueError("scale is given, but the inferer has no fov_diameter that it could stand for")
+            return []
+        if given is not None:
+            if len(given) != len(slices):
+                raise ValueError(f"scale has {len(given)} factors, expected one for each of {len(slices)} slices")
+            return given
+        return [field_of_view_scale(one, self.fov_diameter) or 1.0 for one in slices]
+
+    def _run(
+        self,
+        slices: torch.Tensor,
+        spacing: tuple[float, float] | None,
+        scales: Sequence[float],
+        network: Any,
+        *args: Any,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """Segment ``slices`` (N, C, X, Y), to the same shape with the network's channels."""
+        device = next(network.parameters()).device if isinstance(network, nn.Module) else slices.device
+        todo = self._with_body(slices)
+        batch_size = self.batch_size
+        result: torch.Tensor | None = None
+        done = 0
+        while done < len(todo):
+            # Photographs one by one, because the slices of a batch have one size.
+            indices = todo[done : done + (1 if scales else batch_size)]
+            factor = scales[indices[0]] if scales else 1.0
+            try:
+                part = self._segment(slices[indices], device, spacing, factor, network, *args, **kwargs)
+                if result is None:
+                    result = _zeros_for(part, slices)
+                result[indices] = part.to(result.device)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                full = error
+            else:
+                done += len(indices)
+                if self.on_progress is not None:
+                    self.on_progress(done, len(todo))
+                continue
+            # Here, and not in the handler, where the error would keep the failed batch alive.
+            batch_size = len(indices) // 2
+            if batch_size == 0 and device.type != "cpu" and self.cpu_fallback:
+                warnings.warn(f"{device} has not enough memory for one slice: went on on the CPU", stacklevel=4)
+                device, batch_size = torch.device("cpu"), self.batch_size
+                network = copy.deepcopy(network).to(device)  # the caller's stays where it is
+            elif batch_size == 0:
+                raise NotEnoughMemoryError(
+                    f"not enough memory on {device} for one slice of {' x '.join(map(str, slices.shape[-2:]))} pixels: "
+                    "close other programs" + ("" if device.type == "cpu" else " or choose the CPU")
+                ) from full
+            del full
+        if result is None:  # nothing was run, but the network knows how many channels it has
+            result = _zeros_for(self._segment(slices[:1], device, spacing, 1.0, network, *args, **kwargs), slices)
+        return result
+
+    def _with_body(self, slices: torch.Tensor) -> list[int]:
+        """Indices of the slices to be run."""
+        if self.body_above is None:
+            return list(range(len(slices)))
+        above = [int(torch.count_nonzero(one > self.body_above)) for one in slices]
+        return [index for index, pixels in enumerate(above) if pixels >= self.body_share * slices[index].numel()]
+
+    def _segment(
+        self,
+        batch: torch.Tensor,
+        device: torch.device,
+        spacing: tuple[float, float] | None,
+        factor: float,
+        network: Callable[..., torch.Tensor],
+        *args: Any,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """Segment one batch (N, C, X, Y), to a mask or probabilities (N, K, X, Y) on ``device``."""
+        size = (batch.shape[-2], batch.shape[-1])
+        # In one memory layout, however the image was stored: sums taken in another order round differently.
+        images = rescale(batch.to(device).float().contiguous(), factor, "image")
+        scaled = (images.shape[-2], images.shape[-1])
+        fitted = scaled
+        if self.slice_size is not None:
+            fitted = in_plane_size(self.slice_size, scaled, spacing, self.min_extent)
+        if self.slice_transform is not None:
+            # A plain tensor: MetaTensors slow the network down.
+            images = convert_to_tensor(self.slice_transform(images))
+        if self.slice_size is not None:
+            images = fit_in_plane(images, self.slice_size, fitted, "image", self.beyond)
+        run = network if self.float32 else partial(run_fast, network)
+        if self.window is not None:
+            run = partial(_in_windows, self.window, run)
+        logits = mirrored(run, images, *args, **kwargs) if self.mirror else run(images, *args, **kwargs)
+        if self.slice_size is not None:
+            x, y = place_in_square(self.slice_size, fitted, self.beyond)
+            logits = logits[..., x, y]
+        probabilities = torch.sigmoid(logits.float())
+        if fitted != size:
+            # Antialiased where it is exact to do so: of a photograph that was enlarged for the network.
+            probabilities = functional.interpolate(
+                probabilities, size, mode="bilinear", align_corners=False, antialias=factor > 1
+            )
+        return probabilities if self.threshold is None else (probabilities >= self.threshold).to(torch.uint8)
+
+
+def _in_windows(
+    window: Inferer, network: Callable[..., torch.Tensor], images: torch.Tensor, *args: Any, **kwargs: Any
+) -> torch.Tensor:
+    logits: torch.Tensor = window(images, network, *args, **kwargs)
+    return logits
+
+
+def mirrored(network: Callable[..., torch.Tensor], images: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    """What ``network`` makes of ``images`` (N, C, X, Y) and of their three mirror images, turned back, on average."""
+    logits = network(images, *args, **kwargs)
+    for axes in ((-2,), (-1,), (-2, -1)):
+        logits = logits + network(images.flip(axes), *args, **kwargs).flip(axes)
+    return logits / 4
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` is what torch, numpy or Python raise when memory is full, on a GPU or not."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        words in str(error) for words in ("can't allocate memory", "not enough memory", "CUDNN_STATUS_ALLOC_FAILED")
+    )
+
+
+def _zeros_for(part: torch.Tensor, slices: torch.Tensor) -> torch.Tensor:
+    """Zeros (N, K, X, Y) for the results of all ``slices``, of which ``part`` is one batch.
+
+    They lie beside the image and not on the network's device, which need not hold the whole of them, and in the order
+    in which images are stored: slice by slice, X running fastest.
+    """
+    channels, x, y = part.shape[1:]
+    return torch.zeros((len(slices), channels, y, x), dtype=part.dtype, device=slices.device).transpose(2, 3)
+
+
+def _check_number(name: str, value: object, *, whole: bool = False, optional: bool = False) -> None:
+    if optional and value is None:
+        return
+    if not isinstance(value, int if whole else (int, float)) or value < (1 if whole else 0):
+        raise ValueError(f"{name} is {value!r}, expected a {'whole number from 1' if whole else 'number from 0'}")

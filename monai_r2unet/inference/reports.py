@@ -1,0 +1,48 @@
+"""What a segmentation was made with and what came of it, as it stands in reports and in the records of cohorts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import SimpleITK as sitk
+
+from monai_r2unet.inference.segmenter import Segmentation, Segmenter
+
+__all__ = ["describe_result", "describe_segmenter"]
+
+
+def describe_segmenter(segmenter: Segmenter) -> dict[str, Any]:
+    """Bundle, weights and their SHA-256, device, engine, floating point type, batch size (``None``: the inferer's)."""
+    return {
+        "bundle": segmenter.bundle.name,
+        "bundle_version": segmenter.bundle.metadata.get("version"),
+        "weights": str(segmenter.weights),
+        "weights_sha256": segmenter.weights_sha256,
+        "device": str(segmenter.device),
+        "engine": segmenter.engine,
+        "precision": segmenter.precision,
+        "batch_size": getattr(segmenter.inferer, "batch_size", None),
+    }
+
+
+def describe_result(
+    image: sitk.Image, result: Segmentation, notes: Sequence[str], seconds: Mapping[str, float]
+) -> dict[str, Any]:
+    """Size, spacing in mm, foreground in voxels and mL (``None`` of a picture), scale, warnings, seconds of each step.
+
+    Args:
+        image: that was segmented.
+        result: what came of it.
+        notes: warnings from reading it.
+        seconds: of the steps around the segmentation, such as reading.
+    """
+    return {
+        "size": list(image.GetSize()),
+        "spacing_mm": list(image.GetSpacing()),
+        "voxels": result.voxels,
+        "millilitres": result.millilitres,
+        "scale": result.scale,
+        "warnings": [*notes, *result.warnings],
+        "seconds": {**seconds, **result.seconds},
+    }

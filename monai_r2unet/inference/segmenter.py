@@ -1,0 +1,305 @@
+"""Load a bundle once, segment many images."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose, LoadImaged, SaveImaged
+
+from monai_r2unet.bundle import Bundle, find_bundle
+from monai_r2unet.errors import InputError
+from monai_r2unet.files import sha256
+from monai_r2unet.inference.checks import (
+    check_channels,
+    check_dimension,
+    check_finite,
+    check_slices,
+    implausible_values,
+    scale_by_hand,
+    tilted_slices,
+    unfamiliar_field_of_view,
+    unfamiliar_scale,
+)
+from monai_r2unet.inference.config import InferenceConfig, blame
+from monai_r2unet.inference.devices import choose_device
+from monai_r2unet.inference.engines import ENGINES, check_engine, with_engine
+from monai_r2unet.inference.image_kinds import as_kind_of, as_sitk
+from monai_r2unet.inference.inferers import SliceBySliceInferer, fastest_type
+from monai_r2unet.networks.weights import load_weights
+from monai_r2unet.transforms.fit import field_of_view_scale
+from monai_r2unet.transforms.metatensor import from_metatensor, to_metatensor
+
+__all__ = ["Segmentation", "Segmenter", "without_notices"]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What came of one image, on its own grid.
+
+    Args:
+        mask: uint8, 0 background, 1 and up the bundle's labels.
+        probabilities: foreground probability, float32 from 0 to 1, where it was asked for.
+        warnings: sentences about what may make the result wrong.
+        scale: factors by which the photographs were resized for the network, one for each; ``None`` for bundles that do
+            not go by the field of view.
+        seconds: what each step took.
+    """
+
+    mask: sitk.Image
+    probabilities: sitk.Image | None = None
+    warnings: list[str] = field(default_factory=list)
+    scale: list[float] | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def voxels(self) -> int:
+        """Number of foreground voxels."""
+        return int(np.count_nonzero(sitk.GetArrayViewFromImage(self.mask)))
+
+    @property
+    def millilitres(self) -> float | None:
+        """Volume of the foreground in mL; ``None`` of a flat picture, which has no millimetres."""
+        if self.mask.GetDimension() != 3:
+            return None
+        return self.voxels * float(np.prod(self.mask.GetSpacing())) / 1000.0
+
+
+class Segmenter:
+    """A bundle, loaded once, that segments images.
+
+    Preprocessing, network, inferer and postprocessing are those of the bundle's ``configs/inference.json``.
+
+    Args:
+        bundle: name of a shipped bundle, or path of a bundle's folder.
+        device: ``"auto"``, ``"cpu"``, ``"cuda:0"``, ...
+        weights: a state dict of your own training in place of the bundle's weights.
+        batch_size: slices at a time; changes nothing but speed and memory.
+        trust_bundle: allow the code in the configuration of a bundle that is not shipped.
+        cpu_fallback: go on on the CPU, with a warning, where a GPU has no memory for one slice.
+        float32: compute in float32 everywhere, for masks that do not depend on the processor; slower where it has a
+            faster type.
+        engine: what runs the network: ``"torch"``; ``"openvino"``, which is faster on a CPU once it has been built; or
+            ``"onnxruntime"`` or ``"torchscript"``, for masks as other programs get them from what
+            `monai_r2unet.inference.export` writes. `monai_r2unet.inference.engines` says which of them pays when.
+
+    Raises:
+        InputError: on an unknown, damaged or not trusted bundle, an unknown device, an engine that is unknown, not
+            installed or not for the device, or missing, damaged or unfitting weights.
+
+    Example:
+        >>> mask = Segmenter("lung")("chest.nii.gz")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        bundle: str | os.PathLike[str],
+        device: str = "auto",
+        weights: str | os.PathLike[str] | None = None,
+        batch_size: int | None = None,
+        *,
+        trust_bundle: bool = False,
+        cpu_fallback: bool = False,
+        float32: bool = False,
+        engine: str = "torch",
+    ) -> None:
+        self.bundle: Bundle = find_bundle(bundle, trusted=trust_bundle)
+        self.device = choose_device(check_engine(engine, device))
+        self.engine = engine
+        config = InferenceConfig(self.bundle.root, str(self.device))
+        self.network: torch.nn.Module = config.part("network_def")
+        own = weights is None
+        self.weights = path = self.bundle.weights if weights is None else Path(weights)
+        load_weights(self.network, path, self.bundle.weights_sha256 if own else None)
+        self.weights_sha256 = sha256(path)
+        self.network.to(self.device).eval()
+        # Images come in from memory, and the masks leave as return values.
+        with without_notices():
+            self.preprocessing = _without(config.part("preprocessing"), LoadImaged)
+        self.inferer = config.part("inferer")
+        if isinstance(self.inferer, SliceBySliceInferer):
+            self.network.to(memory_format=torch.channels_last)
+            if batch_size is not None:
+                self.inferer.batch_size = batch_size
+            self.inferer.cpu_fallback = cpu_fallback
+            self.inferer.float32 = self.inferer.float32 or float32 or ENGINES[engine].float32_only
+        self.network = with_engine(engine, self.network, float32=self.precision == "float32")
+        config["preprocessing"] = self.preprocessing
+        self.postprocessing = _without(config.part("postprocessing"), SaveImaged)
+
+    @property
+    def precision(self) -> str:
+        """The floating point type that the network computes in, such as ``"bfloat16"``."""
+        ours = isinstance(self.inferer, SliceBySliceInferer) and not self.inferer.float32
+        return str(fastest_type(self.device) if ours else torch.float32).removeprefix("torch.")
+
+    def __call__(
+        self,
+        image: str | os.PathLike[str] | sitk.Image | MetaTensor | npt.NDArray[Any],
+        *,
+        spacing: tuple[float, float, float] | None = None,
+        probabilities: bool = False,
+        scale: float | str | None = None,
+    ) -> Any:
+        """Segment one image.
+
+        Args:
+            image: path of a file or of a folder with one DICOM series; SimpleITK image; MetaTensor (X, Y, Z); or array
+                (X, Y, Z) in LPS axial order with ``spacing``. For a bundle of photographs, MetaTensor (X, Y, 3) or
+                array (rows, columns, 3); as volumes of several, (X, Y, Z, 3).
+            spacing: of a volume as array, in mm, order (x, y, z).
+            probabilities: give (mask, foreground probability) instead of the mask.
+            scale: of a fundus photograph whose field of view cannot be found: the factor by which it is resized for the
+                network, or the diameter of its field of view in pixels, as ``"1400px"``.
+
+        Returns:
+            The mask on the image's own grid, in the image's own kind (a SimpleITK image for a path): uint8, 0
+            background, 1 and up the bundle's labels. Foreground probabilities are float32 from 0 to 1.
+
+        Raises:
+            InputError: if the image cannot be read or is not one that the bundle can work on.
+        """
+        grid = as_sitk(image, self.bundle.image_format["num_channels"], spacing)
+        result = self.run(grid, probabilities=probabilities, scale=scale)
+        for sentence in result.warnings:
+            warnings.warn(sentence, stacklevel=2)
+        mask = as_kind_of(result.mask, image)
+        return (mask, as_kind_of(result.probabilities, image)) if probabilities else mask
+
+    def run(
+        self,
+        image: sitk.Image,
+        *,
+        probabilities: bool = False,
+        allow_nonfinite: int = 0,
+        scale: float | str | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Segmentation:
+        """Segment a SimpleITK image, and report warnings and times.
+
+        Args:
+            image: 3D, in the units the bundle expects (HU for CT); 2D for photographs.
+            probabilities: keep the foreground probabilities too.
+            allow_nonfinite: accept that many NaN or infinite voxels, read as the lowest value of the window.
+            scale: see :meth:`__call__`.
+            on_progress: called after each batch with the slices done and their total.
+
+        Raises:
+            InputError: if the bundle cannot work on the image, or takes no scale.
+        """
+        started = time.perf_counter()
+        image_format = self.bundle.image_format
+        check_channels(image.GetNumberOfComponentsPerPixel(), image_format, self.bundle.name)
+        check_dimension(image.GetDimension(), image_format, self.bundle.name)
+        image, nonfinite = check_finite(image, allow_nonfinite, fill=float(image_format.get("fill_value", 0)))
+        notes = [f"{nonfinite} voxels were NaN or infinite and were filled"] if nonfinite else []
+        doubts = (
+            implausible_values(image, image_format),
+            tilted_slices(image),
+            unfamiliar_scale(image, image_format),
+        )
+        notes += [doubt for doubt in doubts if doubt]
+
+        original = to_metatensor(image)
+        with blame(self.bundle.name, "preprocessing"):
+            data = self.preprocessing({"image": original})
+        check_slices(tuple(data["image"].shape[1:]))
+        factors, unfamiliar = self._scales(data["image"], scale)
+        notes += unfamiliar
+        prepared = time.perf_counter()
+
+        pred = self._infer(data["image"][None], probabilities, factors, on_progress)[0]
+        inferred = time.perf_counter()
+
+        with blame(self.bundle.name, "postprocessing"):
+            restored = self.postprocessing({"image": data["image"], "pred": pred})["pred"][0]
+        if not isinstance(restored, MetaTensor) or not np.allclose(restored.affine, original.affine, atol=1e-3):
+            raise RuntimeError(f"the postprocessing of the bundle {self.bundle.name!r} does not undo its preprocessing")
+        del pred, data, original  # as large as the results that are made now
+        probability = None
+        if probabilities:
+            probability = from_metatensor(restored, image)
+            restored = restored.as_tensor() >= self.inferer.threshold
+        mask = from_metatensor(restored.to(torch.uint8), image)
+        finished = time.perf_counter()
+        seconds = {"prepare": prepared - started, "infer": inferred - prepared, "restore": finished - inferred}
+        return Segmentation(mask, probability, notes, factors, seconds)
+
+    def _scales(self, images: torch.Tensor, scale: float | str | None) -> tuple[list[float] | None, list[str]]:
+        """Factors by which the photographs (C, X, Y[, Z]) are resized, and what is doubtful in them.
+
+        ``None`` for an inferer that does not go by the field of view.
+        """
+        diameter = getattr(self.inferer, "fov_diameter", None)
+        if diameter is None:
+            if scale is not None:
+                raise InputError(
+                    f"a scale is given, but the bundle {self.bundle.name!r} does not go by the field of view of a "
+                    "photograph: leave it out"
+                )
+            return None, []
+        photographs = images[..., None] if images.ndim == 3 else images
+        if scale is not None:
+            factor = scale_by_hand(scale, tuple(images.shape[1:3]), diameter)
+            return [factor] * photographs.shape[-1], []
+        found = [field_of_view_scale(photograph, diameter) for photograph in photographs.unbind(-1)]
+        doubts = dict.fromkeys(unfamiliar_field_of_view(factor, diameter) for factor in found)
+        return [1.0 if factor is None else factor for factor in found], [doubt for doubt in doubts if doubt]
+
+    def _infer(
+        self,
+        images: torch.Tensor,
+        probabilities: bool,
+        scale: list[float] | None,
+        on_progress: Callable[[int, int], None] | None,
+    ) -> torch.Tensor:
+        """Run the bundle's inferer, ours slice by slice or any other of MONAI in one go."""
+        if not isinstance(self.inferer, SliceBySliceInferer):
+            if probabilities:
+                raise InputError(
+                    f"the bundle {self.bundle.name!r} gives no probabilities, because its inferer is "
+                    f"{type(self.inferer).__name__} and not SliceBySliceInferer: ask for the mask alone"
+                )
+            with torch.no_grad():
+                pred: torch.Tensor = self.inferer(images.to(self.device, torch.float32), self.network)
+            if on_progress is not None:
+                on_progress(1, 1)
+            return pred
+        threshold = self.inferer.threshold
+        self.inferer.on_progress = on_progress
+        self.inferer.threshold = None if probabilities else threshold
+        try:
+            return self.inferer(images, self.network, scale=scale)
+        finally:
+            self.inferer.threshold = threshold
+            self.inferer.on_progress = None
+
+
+@contextlib.contextmanager
+def without_notices() -> Iterator[None]:
+    """Keep to itself what MONAI tells of a decoder for DICOM on the GPU, which nothing here uses."""
+    logger = logging.getLogger("monai.data.nvimgcodec_pydicom_plugin")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _without(compose: Compose, kind: type) -> Compose:
+    return Compose([transform for transform in compose.transforms if not isinstance(transform, kind)])

@@ -1,0 +1,38 @@
+"""What a result depends on: versions and the processor."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+__all__ = ["processor_name", "versions"]
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    found = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    for package in ("monai-r2unet", "monai", "numpy", "SimpleITK"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # a checkout that is not installed
+            found[package] = "not installed"
+    if torch.cuda.is_available():
+        found["cuda"] = str(torch.version.cuda)
+    if "openvino" in sys.modules:  # where it is the engine
+        found["openvino"] = version("openvino")
+    if sys.modules.get("onnxruntime") is not None:  # of one of several packages
+        found["onnxruntime"] = sys.modules["onnxruntime"].__version__
+    return found
+
+
+def processor_name() -> str:
+    """What the processor calls itself, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,112 @@
+"""The Ignite handler that measures an evaluation and reports on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from monai_r2unet.errors import InputError
+from monai_r2unet.files import write_json
+from monai_r2unet.metrics.measures import CaseMeasures, evaluate_case, pooled_roc, summarize
+from monai_r2unet.metrics.tables import format_summary
+from monai_r2unet.provenance import versions
+
+__all__ = ["EvaluationReport"]
+
+
+class EvaluationReport:
+    """Measure every case of an evaluation, write ``evaluation.json`` and print its table.
+
+    Where the cases have a field of view, there are two results, ``inside_fov`` and ``whole_image``; otherwise there is
+    one, not set apart by a name.
+
+    Args:
+        output_dir: folder of the result.
+        describe: facts to write beside the measures (weights, data, device, ...).
+        threshold: a voxel is foreground from this probability on.
+        exact_auc: keep every probability for the exact ROC AUC, 4 bytes a pixel, instead of a histogram.
+        find_threshold: also tell the threshold at which the pooled Dice is highest, inside the field of view where
+            there is one. For validation data only: a threshold chosen on test data flatters them.
+    """
+
+    def __init__(
+        self,
+        output_dir: str,
+        describe: Mapping[str, Any] | None = None,
+        threshold: float = 0.5,
+        exact_auc: bool = False,
+        find_threshold: bool = False,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.describe = dict(describe or {})
+        self.threshold = threshold
+        self.exact_auc = exact_auc
+        self.find_threshold = find_threshold
+        self.cases: list[CaseMeasures] = []
+        self.cases_inside: list[CaseMeasures] = []
+
+    def attach(self, evaluator: Engine) -> None:
+        """Report on ``evaluator``, whose output holds ``pred`` (probabilities) and ``label`` on the image's grid.
+
+        Its batch may hold ``fov``, the masks of the field of view.
+        """
+        evaluator.add_event_handler(Events.STARTED, self._started)
+        evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._measure)
+        evaluator.add_event_handler(Events.COMPLETED, self._completed)
+
+    def _started(self, evaluator: Engine) -> None:
+        self.cases.clear()
+        self.cases_inside.clear()
+
+    def _measure(self, evaluator: Engine) -> None:
+        for item, drawn in zip(evaluator.state.output, evaluator.state.batch, strict=True):
+            pred, label = torch.as_tensor(item["pred"]), torch.as_tensor(item["label"])
+            image = str(item["image"].meta["filename_or_obj"])
+            # A bundle that does not load fields of view leaves the path.
+            fov = drawn["fov"] if isinstance(drawn.get("fov"), torch.Tensor) else None
+            for what, mask in (("label", label), ("fov", fov)):
+                if mask is not None and pred.shape != mask.shape:
+                    reference = drawn[what].meta["filename_or_obj"]
+                    raise InputError(
+                        f"image {image} has shape {tuple(pred.shape[1:])} but its {what} {reference} has "
+                        f"{tuple(mask.shape[1:])}; both must lie on the same grid"
+                    )
+            for cases, valid in ((self.cases, None), (self.cases_inside, fov)):
+                if cases is self.cases or valid is not None:
+                    cases.append(
+                        evaluate_case(
+                            Path(image).name,
+                            pred >= self.threshold,
+                            label,
+                            probabilities=pred,
+                            valid=valid,
+                            exact=self.exact_auc,
+                        )
+                    )
+
+    def _completed(self, evaluator: Engine) -> None:
+        if self.cases_inside and len(self.cases_inside) != len(self.cases):
+            raise InputError(
+                f"{len(self.cases_inside)} of {len(self.cases)} images have a field of view in the data list; "
+                "add the missing ones or take them all out"
+            )
+        summary = whole = summarize(self.cases)
+        if self.cases_inside:
+            summary = {"inside_fov": summarize(self.cases_inside), "whole_image": whole}
+            text = "\n\n".join(f"{name}: {format_summary(part)}" for name, part in summary.items())
+        else:
+            text = format_summary(summary)
+        # For whoever runs the evaluator as an engine, such as a federation's client.
+        evaluator.state.metrics.update({name: value for name, value in whole["pooled"].items() if value is not None})
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        facts = {**self.describe, "threshold": self.threshold, "versions": versions()}
+        roc = pooled_roc(self.cases_inside or self.cases) if self.find_threshold else None
+        if roc is not None:
+            facts["best_threshold"] = roc.best_threshold
+            text += f"\n\nBest threshold for these cases: {facts['best_threshold']:.4f}"
+        write_json({**facts, **summary}, self.output_dir / "evaluation.json")
+        print(f"{text}\nResult: {self.output_dir / 'evaluation.json'}")

@@ -1,0 +1,264 @@
+"""Ignite handlers that show a training while it runs, keep its checkpoints, and report on it when it ends."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+import numpy.typing as npt
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import ProgressBar
+from ignite.handlers.checkpoint import BaseSaveHandler
+from monai.handlers import CheckpointSaver
+from torch import nn
+
+from monai_r2unet.files import write_json, written_whole
+from monai_r2unet.metrics.figures import best_median_worst, learning_curve, overlays
+from monai_r2unet.metrics.measures import confusion
+from monai_r2unet.metrics.tables import format_measures
+from monai_r2unet.networks.weights import is_whole
+from monai_r2unet.provenance import versions
+from monai_r2unet.training.distributed import share
+
+__all__ = ["AtomicCheckpointSaver", "TrainingProgress", "TrainingReport", "displayable", "slice_name"]
+
+
+class AtomicCheckpointSaver(CheckpointSaver):
+    """MONAI's, whose files appear whole or not at all: a training may be killed at any time, and its disk be full."""
+
+    def __init__(self, *args: Any, key_metric_filename: str | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, key_metric_filename=key_metric_filename, **kwargs)
+        folder = Path(self.save_dir)
+        if self._key_metric_checkpoint is not None:
+            self._key_metric_checkpoint.save_handler = _WholeFiles(folder, key_metric_filename)
+        if self._interval_checkpoint is not None:
+            self._interval_checkpoint.save_handler = _WholeFiles(folder, None)
+
+
+class _WholeFiles(BaseSaveHandler):
+    """Writes checkpoints into `folder`, under the name that Ignite gives them or all under `filename`."""
+
+    def __init__(self, folder: Path, filename: str | None) -> None:
+        self.folder = folder
+        self.filename = filename
+
+    def __call__(self, checkpoint: Mapping[str, Any], filename: str, metadata: Mapping[str, Any] | None = None) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with written_whole(self.folder / (self.filename or filename), ".tmp") as temporary:
+            torch.save(checkpoint, temporary)
+
+    def remove(self, filename: str) -> None:
+        # Ignite removes the old before it writes the new; of one name, the new takes the place of the old.
+        if self.filename is None:
+            (self.folder / filename).unlink(missing_ok=True)
+
+
+class TrainingProgress:
+    """A progress bar for each epoch with the loss, and after each validation a line with its key metric.
+
+    Args:
+        validator: the engine that validates, of which the key metric is shown.
+        key_metric: its name in ``validator.state.metrics``.
+    """
+
+    def __init__(self, validator: Engine, key_metric: str) -> None:
+        self.validator = validator
+        self.key_metric = key_metric
+        self.last_epoch = 0
+        # Silent where nobody watches: a log file has the line of each epoch.
+        self.bar = ProgressBar(desc="Epoch", persist=False, file=sys.stderr, disable=None)
+
+    def attach(self, trainer: Engine) -> None:
+        """Show the progress of ``trainer``."""
+        self.bar.attach(trainer, output_transform=lambda output: {"loss": _loss(output)})
+        # The validator's own handlers have the metric ready when its run completes.
+        self.validator.add_event_handler(Events.COMPLETED, self._validated, trainer)
+
+    def _validated(self, validator: Engine, trainer: Engine) -> None:
+        value = validator.state.metrics.get(self.key_metric)
+        # Once an epoch: the report at the end of the training validates again, and if all epochs were done when it was
+        # resumed, there is no loss.
+        if value is not None and trainer.state.output is not None and trainer.state.epoch > self.last_epoch:
+            self.last_epoch = trainer.state.epoch
+            self.bar.log_message(
+                f"Epoch {trainer.state.epoch}/{trainer.state.max_epochs}  "
+                f"loss {_loss(trainer.state.output):.4f}  "
+                f"{self.key_metric} {float(value):.4f}"
+            )
+
+
+class TrainingReport:
+    """Keep the history of a training, and at its end write and print what the best network does on the validation set.
+
+    Writes to ``output_dir``: ``history.csv`` (a row an epoch, continued by a resumed training), ``learning_curve.png``,
+    ``overlays.png`` (best, median and worst validation slice that shows or should show something), ``results.json``.
+
+    Args:
+        validator: evaluates the network on single slices.
+        network: the network; it takes on the best weights while they are reported on.
+        output_dir: folder of the results.
+        best_weights: state dict of the best epoch, written before by a checkpoint handler.
+        key_metric: name in ``validator.state.metrics`` by which epochs were compared.
+        describe: facts to write into ``results.json`` beside the metrics (seed, schedule, ...).
+        keep_history: continue ``history.csv`` instead of starting it again.
+        best_saver: what writes ``best_weights``; a resumed training tells it what there was to beat.
+    """
+
+    def __init__(
+        self,
+        validator: Engine,
+        network: nn.Module,
+        output_dir: str,
+        best_weights: str,
+        key_metric: str,
+        describe: Mapping[str, Any] | None = None,
+        keep_history: bool = False,
+        best_saver: CheckpointSaver | None = None,
+    ) -> None:
+        self.validator = validator
+        self.network = network
+        self.output_dir = Path(output_dir)
+        self.best_weights = Path(best_weights)
+        self.key_metric = key_metric
+        self.describe = dict(describe or {})
+        self.history_file = self.output_dir / "history.csv"
+        self.history: list[dict[str, float]] = []
+        self.keep_history = keep_history
+        self.best_saver = best_saver
+        self._loss_sum = 0.0
+        self._loss_count = 0
+        self._validated = False
+
+    def attach(self, trainer: Engine) -> None:
+        """Report on ``trainer``: in distributed training on every process, of which the first writes."""
+        trainer.add_event_handler(Events.STARTED, self._started)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._iterated)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
+        trainer.add_event_handler(Events.COMPLETED, self._completed)
+        self.validator.add_event_handler(Events.COMPLETED, self._note_validation)
+
+    def _note_validation(self, validator: Engine) -> None:
+        self._validated = True
+
+    def _started(self, trainer: Engine) -> None:
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        if self.keep_history and not self.history and self.history_file.exists():
+            with self.history_file.open(newline="") as file:
+                self.history = [
+                    {key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)
+                ]
+        # A checkpoint may be older than the last row; a trainer that goes on, as in federated learning, keeps them all.
+        self.history = [row for row in self.history if row["epoch"] <= trainer.state.epoch]
+        self._restore_best()
+
+    def _restore_best(self) -> None:
+        """Keep the weights of the best epoch so far: the first epoch after a resumption may be worse."""
+        validated = [row for row in self.history if self.key_metric in row]
+        if not validated or not is_whole(self.best_weights):
+            return
+        best = max(validated, key=lambda row: row[self.key_metric])
+        self.validator.state.best_metric = best[self.key_metric]
+        self.validator.state.best_metric_epoch = int(best["epoch"])
+        if self.best_saver is not None:
+            self.best_saver.load_state_dict({"_saved": [(best[self.key_metric], self.best_weights.name)]})
+
+    def _iterated(self, trainer: Engine) -> None:
+        self._loss_sum += _loss(trainer.state.output)
+        self._loss_count += 1
+
+    def _epoch(self, trainer: Engine) -> None:
+        loss = torch.as_tensor(idist.all_reduce(torch.tensor([self._loss_sum, self._loss_count], dtype=torch.float64)))
+        row = {"epoch": float(trainer.state.epoch), "train_loss": float(loss[0] / loss[1].clamp_min(1))}
+        self._loss_sum, self._loss_count = 0.0, 0
+        if self._validated:
+            row.update({name: float(value) for name, value in self.validator.state.metrics.items()})
+        self._validated = False
+        self.history.append(row)
+        if idist.get_rank() != 0:
+            return
+        fields = list(dict.fromkeys(field for row in self.history for field in row))
+        with written_whole(self.history_file, ".tmp") as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fields)
+            writer.writeheader()
+            writer.writerows(self.history)
+
+    def _completed(self, trainer: Engine) -> None:
+        network = getattr(self.network, "module", self.network)
+        # In federated learning others go on with what the training ended with.
+        last_weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        if idist.get_rank() == 0 and self.best_weights.exists():
+            network.load_state_dict(torch.load(self.best_weights, map_location="cpu", weights_only=True))
+        share(network)  # the first process may be alone on the host with the file
+        slices: list[dict[str, Any]] = []
+        collect = self.validator.add_event_handler(Events.ITERATION_COMPLETED, _collect_slices, slices)
+        best_before = self.validator.state.best_metric, self.validator.state.best_metric_epoch
+        # As of the best epoch, where its measures are in TensorBoard already.
+        self.validator.run(best_before[1] if best_before[1] > 0 else trainer.state.epoch)
+        self.validator.state.best_metric, self.validator.state.best_metric_epoch = best_before
+        collect.remove()
+        network.load_state_dict(last_weights)
+        if idist.get_rank() != 0:
+            return
+        metrics = {name: float(value) for name, value in self.validator.state.metrics.items()}
+        learning_curve(self.history, self.key_metric, self.output_dir / "learning_curve.png")
+        overlays(best_median_worst(slices), self.output_dir / "overlays.png")
+        results = {
+            **self.describe,
+            "epochs": trainer.state.epoch,
+            "best_epoch": best_before[1],
+            "validation": metrics,
+            "versions": versions(),
+        }
+        write_json(results, self.output_dir / "results.json")
+        title = f"Validation with the weights of the best epoch ({best_before[1]}), pooled over all pixels:"
+        print(f"{title}\n{format_measures({'pooled': metrics})}\nFigures and results: {self.output_dir}")
+
+
+def _loss(output: Any) -> float:
+    """The loss from what MONAI's trainer puts into its state: a list of decollated outputs, or one mapping."""
+    first = output[0] if isinstance(output, list) else output
+    return float(torch.as_tensor(first["loss"]).detach())
+
+
+def _collect_slices(validator: Engine, slices: list[dict[str, Any]]) -> None:
+    # With a postprocessing the engine decollates its batch: a list of slices, like its output.
+    for item, drawn in zip(validator.state.output, validator.state.batch, strict=True):
+        if "case" not in drawn:  # patches are too small to look at
+            continue
+        prediction = torch.as_tensor(item["pred"]) >= 0.5
+        label = torch.as_tensor(item["label"]) > 0
+        if "fov" in drawn:
+            prediction, label = (
+                mask & (torch.as_tensor(drawn["fov"]) > 0).to(mask.device) for mask in (prediction, label)
+            )
+        if not (prediction.any() or label.any()):
+            continue
+        slices.append(
+            {
+                "image": displayable(torch.as_tensor(item["image"])),
+                "label": label[0].cpu().numpy(),
+                "prediction": prediction[0].cpu().numpy(),
+                "dice": confusion(prediction, label).dice,
+                "name": slice_name(drawn),
+            }
+        )
+
+
+def slice_name(drawn: Mapping[str, Any]) -> str:
+    """What an item of a bundle's data set is called: its case, and its slice where it is one of a volume."""
+    return f"{drawn['case']}, slice {int(drawn['slice'])}" if "slice" in drawn else str(drawn["case"])
+
+
+def displayable(image: torch.Tensor) -> npt.NDArray[np.float32]:
+    """A slice (1, X, Y), from 0 to 1 already, or a standardised photograph (3, X, Y), as (X, Y) or (X, Y, 3)."""
+    if len(image) == 1:
+        return np.asarray(image[0].cpu())
+    image = image.movedim(0, -1).cpu()
+    low, high = image.amin((0, 1)), image.amax((0, 1))
+    return np.asarray((image - low) / (high - low).clamp_min(1e-6))

@@ -1,0 +1,105 @@
+"""The paper's measures as a metric of Ignite engines, so that a bundle can name it in its JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine
+from ignite.metrics import Metric
+
+from monai_r2unet.errors import InputError
+from monai_r2unet.metrics.measures import MEASURES, ConfusionCounts, confusion, measures_of
+from monai_r2unet.metrics.roc import RocHistogram
+
+__all__ = ["SegmentationMetrics"]
+
+
+class SegmentationMetrics(Metric):
+    """All pooled measures as one Ignite metric, for the ``key_metric`` of a MONAI evaluator.
+
+    Attached as ``{"val_dice": SegmentationMetrics(...)}`` it writes every measure, ``val_accuracy`` to ``val_auc``, and
+    the attached name is the one by which MONAI selects checkpoints. ``val_best_threshold`` is the threshold at which
+    Dice would have been highest: the one to segment and test with. Counts are summed over all processes.
+
+    Args:
+        output_transform: gives the ``(probabilities, labels)`` of a batch, such as
+            ``monai.handlers.from_engine(["pred", "label"])``: each a list of 1 x H x W [x D] tensors or one tensor with
+            a batch dimension before. Probabilities are in [0, 1]; labels are foreground where > 0.
+        threshold: a pixel is foreground from this probability on.
+        prefix: goes before the name of each measure.
+        valid_key: where the engine's batch has the masks of valid pixels, such as ``"fov"``; None counts every pixel.
+    """
+
+    def __init__(
+        self,
+        output_transform: Callable[[Any], Any] = lambda x: x,
+        threshold: float = 0.5,
+        prefix: str = "val_",
+        valid_key: str | None = None,
+    ) -> None:
+        """See the class."""
+        self.threshold = threshold
+        self.prefix = prefix
+        self.valid_key = valid_key
+        super().__init__(output_transform)  # calls reset
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        self._confusion = torch.zeros(4, dtype=torch.int64)
+        self._histogram = RocHistogram().counts
+
+    def update(self, output: Sequence[Any]) -> None:
+        """Count the pixels of a batch: ``(probabilities, labels)`` or ``(probabilities, labels, valid)``.
+
+        Raises:
+            InputError: not one foreground channel, shapes differ, or predictions are not probabilities.
+        """
+        probabilities, labels = output[:2]
+        masks = output[2] if len(output) > 2 else [None] * len(probabilities)
+        for scores, label, valid in zip(probabilities, labels, masks, strict=True):
+            if scores.shape[0] != 1:
+                raise InputError(
+                    f"Predictions of shape {tuple(scores.shape)} have {scores.shape[0]} channels, expected 1, the "
+                    "foreground probability: end the postprocessing with a sigmoid."
+                )
+            # The histogram comes first: it rejects what is not a probability.
+            self._histogram += RocHistogram.of(scores, label, valid).counts
+            counts = confusion(scores >= self.threshold, label, valid)
+            self._confusion += torch.tensor([counts.tp, counts.fp, counts.tn, counts.fn])
+
+    def compute(self) -> dict[str, float]:
+        """Each of `MEASURES`, and ``best_threshold``, with the prefix before, over all batches of all processes."""
+        # Clones, because the reduction works in place and this process goes on counting its own pixels only.
+        table = torch.as_tensor(idist.all_reduce(self._confusion.clone()))
+        histogram = torch.as_tensor(idist.all_reduce(self._histogram.clone()))
+        counts, roc = ConfusionCounts(*table.tolist()), RocHistogram(histogram)
+        measures = measures_of(counts, roc) | {"best_threshold": roc.best_threshold}
+        return {self.prefix + name: value for name, value in measures.items()}
+
+    def attach(self, engine: Engine, name: str, *args: Any, **kwargs: Any) -> None:
+        """Attach to an engine under the name of one of the measures.
+
+        Raises:
+            InputError: the name is not one that this metric writes.
+        """
+        names = [self.prefix + measure for measure in MEASURES]
+        if name not in names:
+            raise InputError(f"The metric is attached as {name!r}, expected one of {', '.join(names)}: rename it.")
+        super().attach(engine, name, *args, **kwargs)
+
+    @torch.no_grad()
+    def iteration_completed(self, engine: Engine) -> None:
+        """Ignite's hook after a batch; its own knows only pairs."""
+        output = self._output_transform(engine.state.output)
+        if self.valid_key is not None:
+            batch: Any = engine.state.batch  # decollated, it is a list of dictionaries
+            masks = [item[self.valid_key] for item in batch] if isinstance(batch, list) else batch[self.valid_key]
+            output = (*output, masks)
+        self.update(output)
+
+    def completed(self, engine: Engine, name: str) -> None:
+        """Ignite's hook after an epoch; its own forbids a result that holds the attached name."""
+        engine.state.metrics.update(self.compute())

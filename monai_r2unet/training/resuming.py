@@ -1,0 +1,68 @@
+"""Where an interrupted training goes on, in one process or several."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+
+from monai_r2unet.errors import InputError
+from monai_r2unet.networks.weights import latest
+from monai_r2unet.training.distributed import agree
+
+__all__ = ["checkpoint_to_resume", "set_aside"]
+
+
+def checkpoint_to_resume(folder: str | os.PathLike[str], resume: bool | str, epochs: int, epoch_length: int) -> str:
+    """Path of the checkpoint that a training goes on from; empty if it starts anew.
+
+    To be called in every process of a job. All get the same answer, although torchrun may have restarted some of them
+    and a user others.
+
+    Args:
+        folder: of the checkpoints; all hosts of a job must see the same one.
+        resume: go on from the latest checkpoint: True, which must be there; ``"auto"``, if there is one; False, no,
+            but in a process that torchrun has restarted as with ``"auto"``.
+        epochs: the training ends after so many.
+        epoch_length: batches an epoch, of each process.
+
+    Raises:
+        InputError: if there is no checkpoint to go on from, if it has more epochs behind it than ``epochs``, or others.
+    """
+    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    mine = latest(folder) if resume is True or ((resume or restarted) and any(Path(folder).glob("*.pt"))) else ""
+    path = agree(mine)
+    if path:
+        _check(path, epochs, epoch_length)
+    return path
+
+
+def _check(path: str, epochs: int, epoch_length: int) -> None:
+    if not Path(path).is_file():
+        raise InputError(
+            f"the checkpoint {path}, which another host goes on from, does not exist on this one; name an --output_dir "
+            "in a folder that all hosts share"
+        )
+    trainer = torch.load(path, map_location="cpu", weights_only=True)["trainer"]
+    done = trainer["iteration"] // trainer["epoch_length"]
+    if done > epochs:
+        raise InputError(f"--epochs is {epochs}, but {done} epochs are done in {path}; give {done} or more")
+    if trainer["epoch_length"] != epoch_length:
+        raise InputError(
+            f"an epoch has {epoch_length} batches now, but {trainer['epoch_length']} in {path}; go on with the same "
+            "data, --batch_size and number of processes, or start anew from model.pt with --init_weights"
+        )
+
+
+def set_aside(folder: str | os.PathLike[str]) -> None:
+    """Rename the checkpoints' folder of an earlier training to ``..._before``, as a new one starts in its place.
+
+    Else a restart of the new training could take them for its own.
+    """
+    folder = Path(folder)
+    if any(folder.glob("*.pt")):
+        before = folder.with_name(f"{folder.name}_before")
+        shutil.rmtree(before, ignore_errors=True)
+        folder.rename(before)

