@@ -4,6 +4,7 @@
 # `make test-weights` measures the weights for photographs on whole test sets, which takes minutes and MONAI_R2UNET_DATA.
 # `make test-slicer` tests the 3D Slicer extension, for which it installs Slicer's core (1 GB) into an environment apart.
 # `make test-viewer` tests the web viewer in headless Chromium, and `make screenshots` makes its pictures for the docs.
+# `make bundles` writes what bundles share into each, and lists the files that are kept by hand.
 # `make label-server STUDIES=folder` starts a MONAI Label server, `make test-label` tests it: in an environment apart too.
 
 PYTHON ?= python3
@@ -17,10 +18,13 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 BUNDLES ?= lung
 PORT ?= 8000
 
-.PHONY: train test test-distributed test-weights test-slicer test-viewer screenshots label-server test-label docs lint clean
+.PHONY: train bundles test test-distributed test-weights test-slicer test-viewer screenshots label-server test-label docs lint clean
 
 train: $(VENV)/.train
 	$(BIN)/python -m monai.bundle run training --config_file bundles/lung/train.json
+
+bundles: $(VENV)/.train
+	$(BIN)/python bundles/build.py
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -m "not (distributed or label_server or slicer or viewer or weights)"

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import ProgressBar
+from ignite.handlers import EarlyStopping, ProgressBar
 from ignite.handlers.checkpoint import BaseSaveHandler
-from monai.handlers import CheckpointSaver
+from monai.handlers import CheckpointLoader, CheckpointSaver
 from torch import nn
 
 from monai_r2unet.files import write_json, written_whole
@@ -25,8 +25,9 @@ from monai_r2unet.metrics.tables import format_measures
 from monai_r2unet.networks.weights import is_whole
 from monai_r2unet.provenance import versions
 from monai_r2unet.training.distributed import share
+from monai_r2unet.training.resuming import set_aside
 
-__all__ = ["AtomicCheckpointSaver", "TrainingProgress", "TrainingReport", "displayable", "slice_name"]
+__all__ = ["AtomicCheckpointSaver", "TrainingProgress", "TrainingReport", "attach", "displayable", "slice_name"]
 
 
 class AtomicCheckpointSaver(CheckpointSaver):
@@ -262,3 +263,42 @@ def displayable(image: torch.Tensor) -> npt.NDArray[np.float32]:
     image = image.movedim(0, -1).cpu()
     low, high = image.amin((0, 1)), image.amax((0, 1))
     return np.asarray((image - low) / (high - low).clamp_min(1e-6))
+
+
+def attach(
+    trainer: Engine,
+    evaluator: Engine,
+    *,
+    early_stop: EarlyStopping,
+    best_saver: CheckpointSaver,
+    report: TrainingReport,
+    resume_saver: CheckpointSaver,
+    resume_loader: CheckpointLoader,
+    resume_dir: str,
+    resume_from: str,
+    writes: bool,
+) -> None:
+    """Attach what a training stops, is saved, resumed and reported by; the last step of a bundle's ``initialize``.
+
+    Args:
+        trainer: The training's engine.
+        evaluator: The engine of its validation.
+        early_stop: Ends the training where validation no longer improves.
+        best_saver: Saves the weights of the best epoch.
+        report: Reports the training.
+        resume_saver: Saves a checkpoint after each epoch.
+        resume_loader: Loads the checkpoint ``resume_from``.
+        resume_dir: Folder of the checkpoints; those of an earlier training are set aside where this one starts anew.
+        resume_from: Checkpoint to resume from; empty for a new training.
+        writes: Whether this process writes the files: the first of a job.
+    """
+    evaluator.add_event_handler(Events.EPOCH_COMPLETED, early_stop)
+    if writes:
+        best_saver.attach(evaluator)
+    if resume_from:
+        resume_loader.attach(trainer)
+    report.attach(trainer)
+    if writes:
+        if not resume_from:
+            set_aside(resume_dir)
+        resume_saver.attach(trainer)

@@ -386,10 +386,8 @@ def test_the_bundle_finds_itself(folder: Path, root: str, monkeypatch: pytest.Mo
 def test_the_files_of_the_root_are_those_of_the_configs() -> None:
     for name in ("train.json", "metadata.json", "logging.conf"):
         path = LUNG / name
-        assert path.is_symlink()
-        assert path.readlink() == Path("configs") / name
-        assert path.resolve() == LUNG / "configs" / name
-        assert path.is_file()
+        assert not path.is_symlink()  # which Windows checks out as text
+        assert path.read_bytes() == (LUNG / "configs" / name).read_bytes()
 
 
 def test_the_recipe_of_the_paper(data: Path, tmp_path: Path) -> None:

@@ -105,6 +105,7 @@ def kill_training_after_two_epochs(arguments: list[str], out: Path) -> int:
 def config(*files: str) -> ConfigParser:
     parser = ConfigParser()
     parser.read_config([str(REPOSITORY / file) for file in files])
+    parser.resolve_macro_and_relative_ids()
     return parser
 
 
