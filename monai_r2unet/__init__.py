@@ -1,8 +1,8 @@
 """R2U-Net for MONAI and 3D Slicer: networks, bundles and the engine that runs them.
 
 Importing the package after MONAI registers its networks with MONAI, so that a bundle with ``"$import monai_r2unet"``
-may name them ``R2UNet``, ``monai.networks.nets.R2UNet`` or ``monai_r2unet.networks.nets.R2UNet``. Before MONAI, which
-takes seconds, it imports next to nothing: networks and `Segmenter` are imported when they are first used, and
+may name them ``R2UNet``, ``monai.networks.nets.R2UNet`` or ``monai_r2unet.networks.nets.R2UNet``. MONAI takes seconds
+to import; until then the package stays light: networks and `Segmenter` are imported on first use, and
 ``import monai_r2unet.networks`` registers the networks at any time.
 """
 
@@ -40,7 +40,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """A public name, imported when it is first used."""
+    """A public name, imported on first use."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -1,4 +1,4 @@
-"""Find, describe and open the bundles: the only place that knows where they lie and what a bundle must hold."""
+"""Find, describe and open bundles: the only place that knows where they are and what they must contain."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Bundle:
     """A MONAI bundle on disk.
 
     Args:
-        root: its folder, which holds ``configs/metadata.json`` and ``configs/inference.json``.
+        root: The bundle's folder, which contains ``configs/metadata.json`` and ``configs/inference.json``.
     """
 
     root: Path
 
     @property
     def name(self) -> str:
-        """The name users type: that of the folder."""
+        """The name users type: the folder's name."""
         return self.root.name
 
     @cached_property
@@ -43,7 +43,7 @@ class Bundle:
         """``configs/metadata.json``.
 
         Raises:
-            InputError: if the file is missing or no JSON object.
+            InputError: if the file is missing or not a JSON object.
         """
         path = self.root / "configs" / "metadata.json"
         try:
@@ -58,15 +58,15 @@ class Bundle:
 
     @property
     def weights(self) -> Path:
-        """Path of the trained weights, whether they are there or not."""
+        """Path of the trained weights, which may not exist."""
         return self.root / "models" / "model.pt"
 
     @property
     def weights_sha256(self) -> str | None:
-        """The checksum that the weights must have, where the bundle states one.
+        """The weights' expected SHA-256, or None if the bundle states none.
 
         Raises:
-            InputError: if what the bundle states is no checksum.
+            InputError: if the stated value is not a checksum.
         """
         weights = self.metadata.get("weights", {})
         checksum = weights.get("sha256") if isinstance(weights, dict) else weights
@@ -76,7 +76,7 @@ class Bundle:
 
     @property
     def weights_licence(self) -> str:
-        """Under what terms the weights may be used; empty where the bundle does not say."""
+        """Terms of use of the weights; empty if the bundle states none."""
         weights = self.metadata.get("weights", {})
         return str(weights.get("licence", "")) if isinstance(weights, dict) else ""
 
@@ -90,10 +90,10 @@ class Bundle:
 
     @property
     def image_format(self) -> dict[str, Any]:
-        """What ``metadata.json`` says of the network's input image.
+        """The description of the network's input image in ``metadata.json``.
 
         Raises:
-            InputError: if it says nothing.
+            InputError: if there is no description.
         """
         image: Any = self.metadata
         for key in ("network_data_format", "inputs", "image"):
@@ -104,10 +104,10 @@ class Bundle:
 
     @property
     def labels(self) -> list[dict[str, Any]]:
-        """The segments, in the order of their values 1, 2, ...: name, colour (RGB, 0 to 255), terminology codes.
+        """The segments, ordered by their values 1, 2, ...: name, colour (RGB, 0 to 255), terminology codes.
 
         Raises:
-            InputError: if one of them lacks its value, name or colour.
+            InputError: if a segment lacks its value, name or colour.
         """
         segments = self.metadata.get("labels")
         if not isinstance(segments, list) or not segments or not all(map(_is_label, segments)):
@@ -139,20 +139,21 @@ def _codes(terminology: Any) -> list[Any]:
 
 
 def list_bundles() -> list[Bundle]:
-    """The bundles that come with the package, by name."""
+    """The bundles that come with the package, sorted by name."""
     return [Bundle(path.parents[1]) for path in sorted(_bundles_folder().glob("*/configs/metadata.json"))]
 
 
 def find_bundle(name: str | os.PathLike[str], *, trusted: bool = False) -> Bundle:
-    """The shipped bundle of that name, or the bundle in that folder.
+    """The shipped bundle with this name, or the bundle in this folder.
 
     Args:
-        name: a shipped bundle's name, or the path of a bundle's folder.
-        trusted: the user allows the code in the configuration of a bundle that is not shipped. Nothing of that
-            configuration is read here.
+        name: A shipped bundle's name, or the path of a bundle's folder.
+        trusted: The user allows the configuration of a bundle that is not shipped to execute code. Finding the bundle
+            does not read its configuration.
 
     Raises:
-        InputError: if there is none (the message names those shipped), or it is not shipped and not trusted.
+        InputError: if there is no such bundle (the message lists the shipped ones), or it is neither shipped nor
+            trusted.
     """
     shipped = {bundle.name: bundle for bundle in list_bundles()}
     name = os.fspath(name)

@@ -1,4 +1,4 @@
-"""The exceptions for what a user can put right, and how they are told."""
+"""Exceptions for problems the user can solve, and how they are shown."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ EXIT_BAD_INPUT = 2
 class InputError(ValueError):
     """Bad input: the message is one sentence that says what is wrong, what was expected, and what to do.
 
-    The command line prints the message alone and leaves with exit code 2; nothing has been written by then.
+    The command line prints only the message and exits with code 2; nothing has been written by then.
     """
 
 
 class NotEnoughMemoryError(MemoryError):
-    """Memory is full, on the GPU or beside it: the message is one sentence that says where and what to do."""
+    """Out of memory on the GPU or the host: the message is one sentence with the place and the remedy."""
 
 
 class OutputError(OSError):
-    """A file could not be written, for no fault of the input: the disk is full or failed, or the folder is gone.
+    """A file could not be written through no fault of the input: the disk is full or failed, or the folder is gone.
 
     Args:
-        path: what was to be written; if it was there before, it is untouched.
-        error: what hindered it.
+        path: The file to write; an existing one is left untouched.
+        error: The cause.
     """
 
     def __init__(self, path: str | os.PathLike[str], error: Exception) -> None:
@@ -51,7 +51,7 @@ class OutputError(OSError):
 
 
 def find_input_error(error: BaseException | None) -> InputError | None:
-    """The :class:`InputError` behind ``error``, however often it was wrapped by those who passed it on."""
+    """The :class:`InputError` behind ``error``, however many exceptions wrap it."""
     while error is not None:
         if isinstance(error, InputError):
             return error
@@ -60,24 +60,24 @@ def find_input_error(error: BaseException | None) -> InputError | None:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what ``error`` says, or its kind where it says nothing."""
+    """The first line of the message of ``error``, or its type if the message is empty."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def sentence_of(error: BaseException) -> str:
-    """``error`` as one line for the user: the exceptions of this module speak for themselves."""
+    """``error`` as one line for the user: this module's exceptions keep their own message."""
     return str(known_error(error) or f"unexpected {type(error).__name__}: {first_line(error)}")
 
 
 def known_error(error: BaseException) -> Exception | None:
-    """``error``, or the :class:`InputError` behind it, if it is one of this module's."""
+    """``error``, or the :class:`InputError` behind it, if it belongs to this module."""
     return error if isinstance(error, NotEnoughMemoryError | OutputError) else find_input_error(error)
 
 
 def say_it_plainly() -> None:
-    """Let a process that dies of an :class:`InputError` say its sentence instead of a traceback, with exit code 2.
+    """Make an uncaught :class:`InputError` print its message instead of a traceback and exit with code 2.
 
-    For entry points that are not ours: a bundle's ``initialize`` calls it for ``python -m monai.bundle run``.
+    For foreign entry points: a bundle's ``initialize`` calls it for ``python -m monai.bundle run``.
     """
     before = sys.excepthook
 

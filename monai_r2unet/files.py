@@ -1,4 +1,4 @@
-"""Files written completely or not at all, whatever befalls the process or the disk; JSON; checksums."""
+"""Files written completely or not at all, whatever happens to the process or the disk; JSON; checksums."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from monai_r2unet.errors import OutputError
 
 __all__ = ["sha256", "temporary_name", "write_json", "written_whole"]
 
-ABANDONED = 3600.0  # seconds without a change after which nobody can still be writing a file
+ABANDONED = 3600.0  # seconds without a change after which a temporary file counts as abandoned
 
 
 @contextlib.contextmanager
 def written_whole(path: Path, ending: str) -> Iterator[Path]:
-    """Name a temporary file beside `path`, which takes its place once written; after an error nothing is left of it.
+    """Yield a temporary file beside `path`, which replaces `path` once written; after an error it is removed.
 
     Raises:
-        OutputError: the disk is full or failed, or the folder is gone; what was there before is untouched.
+        OutputError: the disk is full or failed, or the folder is gone; an existing file is left untouched.
     """
     temporary = temporary_name(path, ending)
     try:
@@ -43,7 +43,7 @@ def written_whole(path: Path, ending: str) -> Iterator[Path]:
 
 
 def temporary_name(path: Path, ending: str = "") -> Path:
-    """A hidden name beside `path` that nobody else uses; what was left under such names by the killed is removed."""
+    """A unique hidden name beside `path`; temporary files that killed processes left there are removed."""
     left = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}{re.escape(ending)}")
     for other in path.parent.glob(".*") if path.parent.is_dir() else ():
         with contextlib.suppress(OSError):  # another process may remove it too
@@ -59,9 +59,9 @@ def sha256(path: str | os.PathLike[str]) -> str:
 
 
 def write_json(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Write ``content`` whole or not at all: into a temporary file beside ``path``, which then takes its place.
+    """Write ``content`` atomically, through a temporary file beside ``path``.
 
-    Measures that do not exist, NaN, become ``null``, because JSON has no NaN.
+    NaN (an undefined measure) becomes ``null``, because JSON has no NaN.
     """
     text = json.dumps(_without_nan(content), indent=2, default=str, allow_nan=False)
     with written_whole(Path(path), ".tmp") as temporary:

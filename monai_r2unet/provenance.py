@@ -24,13 +24,13 @@ def versions() -> dict[str, str]:
         found["cuda"] = str(torch.version.cuda)
     if "openvino" in sys.modules:  # where it is the engine
         found["openvino"] = version("openvino")
-    if sys.modules.get("onnxruntime") is not None:  # of one of several packages
+    if sys.modules.get("onnxruntime") is not None:  # several packages provide it
         found["onnxruntime"] = sys.modules["onnxruntime"].__version__
     return found
 
 
 def processor_name() -> str:
-    """What the processor calls itself, where the system tells."""
+    """The processor's name, if the system reports one."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

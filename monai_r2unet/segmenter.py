@@ -1,4 +1,4 @@
-"""The address of the `Segmenter` for other programs; `monai_r2unet.inference.segmenter` has it."""
+"""The public address of `Segmenter`, which is defined in `monai_r2unet.inference.segmenter`."""
 
 from monai_r2unet.inference.segmenter import Segmentation, Segmenter
 

@@ -1,4 +1,4 @@
-"""Public data sets as the bundles read them: a folder with images, labels and a ``datalist.json``."""
+"""Public data sets in the form that bundles read: a folder with images, labels and a ``datalist.json``."""
 
 from monai_r2unet.datasets.datalist import load_datalist
 from monai_r2unet.datasets.patch_dataset import PatchDataset, PictureDataset

@@ -1,4 +1,4 @@
-"""Downloads as they come: folders, archives, and archives in archives."""
+"""Downloads as they are: folders, archives, and archives within archives."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
 
 @contextlib.contextmanager
 def unpacked(source: Path, dest: Path) -> Iterator[list[Path]]:
-    """Give the folders to search: ``source``, and one with the content of its archives, which is removed again.
+    """Yield the folders to search: ``source``, and a temporary one with the content of its archives.
 
-    An archive beside a folder of its name counts as unpacked already.
+    An archive beside a folder of the same name counts as unpacked.
 
     Args:
-        source: a folder, or one archive (zip or tar).
-        dest: what is unpacked goes to a temporary folder in or above it, as it may be large.
+        source: A folder, or one archive (zip or tar).
+        dest: The temporary folder is created in or above this one, as it may be large.
 
     Raises:
         InputError: no such file or folder, or an archive that is damaged or needs a password.
@@ -40,14 +40,14 @@ def unpacked(source: Path, dest: Path) -> Iterator[list[Path]]:
     with contextlib.ExitStack() as stack:
         for archive in archives:
             place = stack.enter_context(tempfile.TemporaryDirectory(prefix=".unpacked-", dir=near))
-            folder = Path(place, _stem(archive))  # its name may tell the set: ISIC-2017_Training_Data
+            folder = Path(place, _stem(archive))  # its name may identify the set: ISIC-2017_Training_Data
             _unpack(archive, folder)
             folders.append(folder)
         yield folders
 
 
 def _archives(folder: Path) -> list[Path]:
-    """Find the archives below ``folder`` that are not unpacked beside."""
+    """Find the archives below ``folder`` that have not been unpacked beside it."""
     found = [path for ending in ENDINGS for path in find_files(folder, ending)]
     return sorted(path for path in found if not path.with_name(_stem(path)).is_dir())
 
@@ -61,10 +61,10 @@ def _unpack(archive: Path, folder: Path) -> None:
     try:
         if archive.name.lower().endswith(".zip"):
             with zipfile.ZipFile(archive) as pack:
-                pack.extractall(folder)  # compares checksums, and stays within the folder
+                pack.extractall(folder)  # verifies checksums, and stays within the folder
         else:
             with tarfile.open(archive) as pack:
-                pack.extractall(folder, filter="data")  # nothing outside of the folder, no devices
+                pack.extractall(folder, filter="data")  # nothing outside the folder, no devices
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise InputError(
             f"the archive {archive} cannot be unpacked ({error}): download it again, or unpack it yourself and name "

@@ -31,16 +31,17 @@ FIRST_OF_TEST = "Image_11L"
 
 
 def prepare(source: Path, dest: Path, *, progress: Callable[[int, int], object] | None = None) -> dict[str, Any]:
-    """Turn CHASE_DB1 into what the ``chase_db1`` bundle reads.
+    """Convert CHASE_DB1 to the form that the ``chase_db1`` bundle reads.
 
     As in the R2U-Net paper, the first 20 photographs (01L to 10R) are for training and the last 8 (11L to 14R) for
-    test; the last two of training, 10L and 10R of one child, are for validation. Fields of view are made, see
+    test. The last two training photographs, 10L and 10R of one child, are for validation. Fields of view are computed,
+    see
     :func:`monai_r2unet.images.field_of_view.field_of_view`.
 
     Args:
-        source: folder or archive as downloaded.
-        dest: the folder to write to.
-        progress: called as ``progress(done, total)`` after each photograph.
+        source: Folder or archive as downloaded.
+        dest: The folder to write to.
+        progress: Called as ``progress(done, total)`` after each photograph.
 
     Returns:
         The content of ``datalist.json``.

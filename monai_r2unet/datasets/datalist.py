@@ -1,6 +1,6 @@
-"""The data list: which image goes with which label, and which of the three sets it belongs to.
+"""The data list: which image belongs to which label and to which of the three sets.
 
-``datalist.json`` lies in the data folder and follows the Medical Segmentation Decathlon, with paths relative to it.
+``datalist.json`` lies in the data folder and follows the Medical Segmentation Decathlon; its paths are relative to it.
 """
 
 from __future__ import annotations
@@ -35,17 +35,16 @@ def load_datalist(dataset_dir: str | Path, split: str | None = None) -> list[Ent
     """Load the entries of a data folder's ``datalist.json``, with absolute paths.
 
     Args:
-        dataset_dir: the folder with ``datalist.json``, images and labels.
+        dataset_dir: The folder with ``datalist.json``, images and labels.
         split: ``"training"``, ``"validation"`` or ``"test"``; None for all three.
 
     Returns:
-        The entries of ``split``, each ``{"image": path, "label": path}`` plus whatever else the entry holds (``"fov"``
-        and ``"label_2"`` are paths as well). Without ``split`` a dictionary of those of the three sets that are there
-        and not empty.
+        The entries of ``split``, each ``{"image": path, "label": path}`` plus any other keys of the entry (``"fov"``
+        and ``"label_2"`` are paths as well). Without ``split``, a dictionary of the sets that are not empty.
 
     Raises:
-        InputError: if the folder, its ``datalist.json`` or the wanted set is missing or malformed, or if a file that it
-            names does not exist.
+        InputError: if the folder, its ``datalist.json`` or the requested set is missing or malformed, or if a listed
+            file does not exist.
     """
     folder = Path(dataset_dir).expanduser().absolute()
     content = read_datalist(folder)
@@ -55,7 +54,7 @@ def load_datalist(dataset_dir: str | Path, split: str | None = None) -> list[Ent
 
 
 def read_datalist(folder: Path) -> dict[str, Any]:
-    """Read ``datalist.json`` of ``folder`` as it is.
+    """Read the ``datalist.json`` of ``folder`` unchanged.
 
     Raises:
         InputError: if the folder or the file is missing, or the file is not a JSON object.
@@ -83,7 +82,7 @@ def read_datalist(folder: Path) -> dict[str, Any]:
 
 
 def write_datalist(folder: Path, content: dict[str, Any]) -> None:
-    """Write ``datalist.json`` into ``folder`` in one step, so that a reader sees either the old file or the new one."""
+    """Write ``datalist.json`` into ``folder`` atomically: a reader sees either the old file or the new one."""
     partial = folder / f".{FILE_NAME}.partial"
     try:
         partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -93,12 +92,12 @@ def write_datalist(folder: Path, content: dict[str, Any]) -> None:
 
 
 def check_form(path: Path, split: str, entries: object) -> None:
-    """Raise InputError unless ``entries`` is a list with an image and a label in each entry.
+    """Raise InputError unless ``entries`` is a list and each entry has an image and a label.
 
     Args:
-        path: of the data list, for messages.
-        split: under which the entries stand, for messages.
-        entries: what stands there.
+        path: Path of the data list, for messages.
+        split: Name of the set, for messages.
+        entries: The set's content.
     """
     if not isinstance(entries, list):
         raise InputError(f'"{split}" in {path} is a {type(entries).__name__} instead of a list; its form is {_FORM}')
@@ -111,7 +110,7 @@ def check_form(path: Path, split: str, entries: object) -> None:
 
 
 def first_three(names: Iterable[object]) -> str:
-    """Name the first three of ``names`` for a message: ``a, b, c and 4 more``."""
+    """List the first three of ``names`` for a message: ``a, b, c and 4 more``."""
     listed = [str(name) for name in names]
     more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
     return ", ".join(listed[:3]) + more

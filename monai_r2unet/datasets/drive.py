@@ -1,4 +1,4 @@
-"""DRIVE: 40 fundus photographs with vessels drawn by hand, 20 to train on and 20 to test on."""
+"""DRIVE: 40 fundus photographs with manually drawn vessels, 20 for training and 20 for test."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _logger = logging.getLogger(__name__)
 
 
 def prepare(source: Path, dest: Path, *, progress: Callable[[int, int], object] | None = None) -> dict[str, Any]:
-    """Turn DRIVE into what the ``drive`` bundle reads.
+    """Convert DRIVE to the form that the ``drive`` bundle reads.
 
-    The division is the published one: 21 to 40 for training, of which the last two, 39 and 40, are for validation; 01
-    to 20 for test. Recent downloads have no masks for test: then only the others are prepared, with a warning.
+    The split is the published one: 21 to 40 for training, of which the last two, 39 and 40, are for validation; 01 to
+    20 for test. Recent downloads lack the test masks: in that case the test set is left out, with a warning.
 
     Args:
-        source: folder or archive as downloaded.
-        dest: the folder to write to.
-        progress: called as ``progress(done, total)`` after each photograph.
+        source: Folder or archive as downloaded.
+        dest: The folder to write to.
+        progress: Called as ``progress(done, total)`` after each photograph.
 
     Returns:
         The content of ``datalist.json``.

@@ -52,7 +52,7 @@ LAYOUT = Layout(
     reference="Kaggle lungs: K. S. Mader, Finding and Measuring Lungs in CT Data, kaggle.com",
     matches=_matches,
     cases=_cases,
-    # 70 % of the patients to train on, a tenth of them for validation, and 30 % for test, as in the R2U-Net paper.
+    # 70 % of the patients for training, a tenth of them for validation, and 30 % for test, as in the R2U-Net paper.
     validation=0.07,
     test=0.3,
 )

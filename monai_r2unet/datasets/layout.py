@@ -1,4 +1,4 @@
-"""What the layouts of a data set have in common: how to recognise them, and the cases that they hold."""
+"""What all layouts of a data set share: how they are recognised, and the cases they contain."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class LungCase:
     """One image with its mask.
 
     Attributes:
-        name: the name of the files to be written, without ending.
-        patient: all cases of a patient go to the same set.
-        read: loads image (HU) and mask (foreground > 0) as volumes on one grid.
-        split: the set in the data set's own division; None if it has none.
+        name: Name of the files to be written, without ending.
+        patient: Identifier of the patient; all cases of a patient belong to the same set.
+        read: Loads image (HU) and mask (foreground > 0) as volumes on one grid.
+        split: The set in the data set's own split; None if it has none.
     """
 
     name: str
@@ -34,18 +34,18 @@ class LungCase:
 
 @dataclass(frozen=True)
 class Layout:
-    """A way in which files lie in a folder as downloaded.
+    """A way in which downloaded files are arranged in a folder.
 
     Attributes:
-        name: what the user types.
-        form: the files, in one line, for messages.
-        description: what the images are.
-        licence: under which terms they come.
-        reference: what to cite.
-        matches: tells whether a folder looks like this layout.
-        cases: lists the cases of a folder; raises InputError on missing counterparts.
-        validation: fraction of the patients that is drawn for validation where there is no other division.
-        test: the same for test.
+        name: The name users type.
+        form: The expected files, in one line, for messages.
+        description: What the images show.
+        licence: Terms of use.
+        reference: Publication to cite.
+        matches: Whether a folder has this layout.
+        cases: Lists the cases of a folder; raises InputError on missing counterparts.
+        validation: Fraction of the patients drawn for validation if there is no given split.
+        test: Fraction of the patients drawn for test if there is no given split.
     """
 
     name: str

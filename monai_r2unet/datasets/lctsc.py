@@ -1,4 +1,4 @@
-"""LCTSC: 60 thoracic planning CTs as DICOM, with lungs drawn by hand (RTSTRUCT); also your own data of that form."""
+"""LCTSC: 60 thoracic planning CTs as DICOM, with manually drawn lungs (RTSTRUCT); also your own data in this form."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["LAYOUT"]
 
 _PATIENT = re.compile(r"LCTSC-(Train|Test)-.+", re.IGNORECASE)
 
-# Of one patient: the folder of each CT series, by SeriesInstanceUID.
+# The CT series of one patient: SeriesInstanceUID -> folder.
 Series = dict[str, Path]
 
 

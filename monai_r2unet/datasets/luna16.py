@@ -24,11 +24,11 @@ def _matches(source: Path) -> bool:
 
 
 def _cases(source: Path) -> list[LungCase]:
-    # Unpacking the archives may leave a folder in a folder of the same name, so any depth will do.
+    # Unpacking the archives may nest a folder in one of the same name, so any depth is accepted.
     files = sorted(find_files(source, ".mhd"))
     masks = {path.stem: path for path in files if MASK_FOLDER in path.parts}
     scans = {path.stem: path for path in files if MASK_FOLDER not in path.parts}
-    check_counterparts(list(scans), list(masks), source)  # masks without a scan are normal: a subset may do
+    check_counterparts(list(scans), list(masks), source)  # masks without a scan are normal: a subset is enough
     return [
         LungCase(name, patient=name, read=partial(_read, path, masks[name]), split=_own_split(path.relative_to(source)))
         for name, path in sorted(scans.items())

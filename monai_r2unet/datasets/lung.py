@@ -32,30 +32,30 @@ def prepare(
     seed: int = 0,
     progress: Callable[[int, int], object] | None = None,
 ) -> dict[str, Any]:
-    """Turn a data set into what the ``lung`` bundle reads: NIfTI files and ``datalist.json`` in ``dest``.
+    """Convert a data set to the form that the ``lung`` bundle reads: NIfTI files and ``datalist.json`` in ``dest``.
 
     Images are written as int16 HU to ``images/``, masks as uint8 {0, 1} to ``labels/``: volumes (X, Y, Z) with the
-    axial axis last, on the grid of the original. A ``dest`` that has a data list gets the new cases added; cases that
-    are there already stay as they are, in the set in which they are, so that an interrupted run can be repeated and two
-    data sets can be merged. Nothing else that exists is overwritten; the data list is written last.
+    axial axis last, on the grid of the original. New cases are added to an existing data list; existing cases keep
+    their files and their set, so that an interrupted run can be repeated and two data sets can be merged. No other
+    existing file is overwritten; the data list is written last.
 
     Args:
-        source: the data set as downloaded.
-        dest: the folder to write to; made if it does not exist.
-        layout: ``"luna16"``, ``"lctsc"``, ``"kaggle"`` or ``"pairs"``; None recognises it by the files.
-        slices_per_case: keep only that many axial slices of each volume, evenly spaced; None keeps all.
-        rescale_intercept: added to the image's values to get HU, for images that are not stored in HU.
-        split: CSV file with the columns ``case`` (or ``id``) and ``split`` (train, val, test); only the cases in it are
-            prepared. None: the data set's own division where it has one, for pairs a ``split*.csv`` in ``source``,
-            otherwise a division drawn by patient.
-        seed: of what is drawn: the division, or a tenth of the training patients for validation if there is none.
-        progress: called as ``progress(done, total)`` after each case.
+        source: The data set as downloaded.
+        dest: The folder to write to; created if it does not exist.
+        layout: ``"luna16"``, ``"lctsc"``, ``"kaggle"`` or ``"pairs"``; None recognises it from the files.
+        slices_per_case: Keep only that many axial slices of each volume, evenly spaced; None keeps all.
+        rescale_intercept: Offset added to the image's values to get HU, for images that are not stored in HU.
+        split: CSV file with the columns ``case`` (or ``id``) and ``split`` (train, val, test); only the listed cases
+            are prepared. None: the data set's own split if it has one, for pairs a ``split*.csv`` in ``source``,
+            otherwise a split drawn by patient.
+        seed: Seed of the drawn split, or of the tenth of the training patients drawn for validation if there is none.
+        progress: Called as ``progress(done, total)`` after each case.
 
     Returns:
         The content of ``datalist.json``.
 
     Raises:
-        InputError: if ``source`` fits no layout, lacks a mask, or holds a pair that does not fit together.
+        InputError: if ``source`` fits no layout, lacks a mask, or holds an image and a mask that do not match.
     """
     _check_arguments(source, dest, slices_per_case)
     chosen = _choose_layout(source, layout)
@@ -125,7 +125,7 @@ def _own_table(layout: Layout, source: Path) -> Path | None:
 def _divide(
     layout: Layout, cases: Sequence[LungCase], table: Path | None, known: dict[str, str], seed: int
 ) -> dict[str, str]:
-    """Find the set of each case by its name; cases to be left out are not in the result."""
+    """Find the set of each case by its name; cases to be left out are missing from the result."""
     if table is not None:
         listed = read_split_table(table)
         names = {case.name for case in cases}
@@ -153,7 +153,7 @@ def _divide(
 
 
 def _known_patients(datalist: dict[str, Any]) -> dict[str, str]:
-    """Find the sets of the patients in the data list: what comes to them later goes to the same set."""
+    """Find the sets of the patients in the data list: their later cases go to the same set."""
     return {entry.get("patient", _stem(entry)): name for name in SPLITS for entry in datalist[name]}
 
 
@@ -176,7 +176,7 @@ def _convert(case: LungCase, dest: Path, slices: int | None, rescale_intercept: 
             f"{image_path} and {label_path} exist from before and do not fit together; take them out or choose "
             "another folder"
         )
-    # Where nothing else is said, the patient goes by the name of the file.
+    # Without other information, the file name identifies the patient.
     return entry | ({"patient": case.patient} if case.patient != case.name else {})
 
 

@@ -44,7 +44,7 @@ def _mask_folder(source: Path) -> Path | None:
 
 
 def _files(folder: Path, suffix: str = "") -> dict[str, Path]:
-    """Find the image files whose stem ends in ``suffix``, by the stem without it."""
+    """Find the image files whose stem ends in ``suffix``, keyed by the stem without it."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         stem, ending = split_ending(path)

@@ -1,4 +1,4 @@
-"""Photographs kept on the device, whole or cut into random patches a batch at a time."""
+"""Photographs kept on the device, complete or cut into batches of random patches."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ Picture = dict[str, Any]
 
 
 class PictureDataset(Dataset):  # type: ignore[type-arg]
-    """Whole photographs, loaded and prepared once and kept in memory.
+    """Complete photographs, loaded and prepared once and kept in memory.
 
     Args:
-        data: entries of a data list, ``{"image": path, "label": path}``, with or without ``"fov"``.
-        transform: loads and prepares one entry: image (C, X, Y), label and field of view (1, X, Y).
-        channels: of an image; others are refused.
-        progress: show a bar on standard error while loading.
+        data: Entries of a data list, ``{"image": path, "label": path}``, with or without ``"fov"``.
+        transform: Loads and prepares one entry: image (C, X, Y), label and field of view (1, X, Y).
+        channels: Expected number of image channels.
+        progress: Show a bar on standard error while loading.
 
     Raises:
-        InputError: if an image has another number of channels, or its label or field of view another size.
+        InputError: if an image has a different number of channels, or its label or field of view a different size.
 
     Items are ``{"image": (C, X, Y), "label": (1, X, Y), "fov": (1, X, Y), "case": name of the image file}``, float32
-    tensors. Without a field of view of its own the whole photograph counts.
+    tensors. If there is no field of view, the complete photograph counts.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class PictureDataset(Dataset):  # type: ignore[type-arg]
         self.pictures = [self._checked(entry, transform(entry)) for entry in bar]
 
     def _checked(self, entry: Mapping[str, Any], prepared: Mapping[str, Any]) -> Picture:
-        # A field of view that the transform does not load is still a path: then it does not matter to the bundle.
+        # A field of view that the transform does not load is still a path: the bundle does not need it.
         loaded = [key for key in ("image", "label", "fov") if not isinstance(prepared.get(key, ""), str)]
         picture = {key: convert_to_tensor(prepared[key]).float() for key in loaded}
         if len(picture["image"]) != self.channels:
@@ -75,32 +75,32 @@ class PictureDataset(Dataset):  # type: ignore[type-arg]
 
 
 class PatchDataset(IterableDataset):  # type: ignore[type-arg]
-    """Random square patches of photographs that lie on the device, cut and changed there, a batch at a time.
+    """Random square patches of photographs, cut and changed on the device, one batch at a time.
 
-    A patch may come from anywhere in a photograph, outside its field of view too. Photographs are drawn in turn, each
-    equally often. Where a photograph is not larger than a patch, the patch is the whole photograph, so that the same
-    class serves to train on whole images. In distributed training the processes share the patches of an epoch.
+    A patch may come from anywhere in a photograph, even outside its field of view. Photographs are drawn in turn, each
+    equally often. If a photograph is no larger than a patch, the patch is the complete photograph, so this class also
+    trains on complete images. In distributed training the processes share the patches of an epoch.
 
     Args:
-        data: entries of a data list, ``{"image": path, "label": path}``.
-        transform: loads and prepares one entry: image (C, X, Y), label (1, X, Y), foreground > 0.
-        patch_size: side of the patches in pixels.
-        patches: in an epoch; None for as many as there are photographs.
-        batch_size: patches in a batch of one process; a last batch that would be smaller is left out.
-        device: where the photographs lie and the patches appear.
-        geometry: how patches are turned, mirrored, scaled and shifted; None for not at all.
-        intensity: changes the values of a batch of images (N, C, X, Y); None for not at all. Called with the batch and
-            the random generator.
-        fixed: draw the places of the patches only once: every epoch shows the same patches, in another order.
-        channels: of an image; others are refused.
-        progress: show a bar on standard error while loading.
+        data: Entries of a data list, ``{"image": path, "label": path}``.
+        transform: Loads and prepares one entry: image (C, X, Y), label (1, X, Y), foreground > 0.
+        patch_size: Side of the patches in pixels.
+        patches: Number of patches per epoch; None for the number of photographs.
+        batch_size: Patches per batch in each process; an incomplete last batch is dropped.
+        device: Device of the photographs and patches.
+        geometry: How patches are rotated, mirrored, scaled and shifted; None for no change.
+        intensity: Changes the values of a batch of images (N, C, X, Y), given the batch and the random generator; None
+            for no change.
+        fixed: Draw the patches' positions only once: every epoch shows the same patches, in another order.
+        channels: Expected number of image channels.
+        progress: Show a bar on standard error while loading.
 
     Raises:
         InputError: as :class:`PictureDataset`, or if ``patch_size``, ``patches`` or ``batch_size`` is below 1, or there
             are fewer patches than processes.
 
-    Items are whole batches, ``{"image": (N, C, S, S), "label": (N, 1, S, S)}``, float32, on the device: give them to a
-    DataLoader with ``batch_size=None``.
+    Items are complete batches, ``{"image": (N, C, S, S), "label": (N, 1, S, S)}``, float32, on the device: pass them to
+    a DataLoader with ``batch_size=None``.
     """
 
     def __init__(
@@ -134,23 +134,23 @@ class PatchDataset(IterableDataset):  # type: ignore[type-arg]
         self.device = torch.device(device)
         self.geometry = geometry
         self.intensity = intensity
-        # One row a pixel, image channels and label, so that a patch is one look-up. Half precision is finer than the
-        # photographs' 8 bits.
+        # One row per pixel, image channels and label, so that a patch is a single look-up. Half precision is finer than
+        # the photographs' 8 bits.
         rows = [torch.cat([p["image"], (p["label"] > 0).float()]).flatten(1).T.half() for p in pictures]
         self._pixels = torch.cat(rows).to(self.device)
         counts = torch.tensor([len(row) for row in rows])
         self._starts = (counts.cumsum(0) - counts).to(self.device)
         self._sizes = torch.tensor([p["image"].shape[1:] for p in pictures], device=self.device)
-        # Drawn from a seed of its own, so that the patches are the same in every process and after a resumption.
+        # Drawn with a separate seed, so that the patches are the same in every process and after resuming.
         generator = torch.Generator(self.device).manual_seed(0)
         self._fixed = self._places(self.patches, generator) if fixed else None
 
     def __len__(self) -> int:
-        """Batches an epoch, of this process."""
+        """Batches per epoch in this process."""
         return max(1, self.patches // _rank_and_processes()[1] // self.batch_size)
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        # From the global generator, as PyTorch's own samplers do, so that the seed of the training decides. All
+        # Drawn from the global generator, like PyTorch's own samplers, so that the training's seed decides. All
         # processes draw the same number: they agree on the order of the epoch, and each takes its own part.
         seed = int(torch.randint(2**62, ()).item())
         generator = torch.Generator(self.device).manual_seed(seed)
@@ -158,13 +158,13 @@ class PatchDataset(IterableDataset):  # type: ignore[type-arg]
         order = torch.randperm(self.patches, generator=generator, device=self.device)
         rank, processes = _rank_and_processes()
         generator.manual_seed(seed + 1 + rank)
-        # Equally many for each: the processes average over their batches.
+        # The same number for each process: gradients are averaged over their batches.
         mine = order[rank : self.patches // processes * processes : processes]
         for batch in mine.split(self.batch_size)[: len(self)]:
             yield self.cut(which[batch], corners[batch], generator)
 
     def _places(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Photographs (N) and near corners (N, 2) of ``count`` random patches; pixels, whole numbers."""
+        """Photographs (N) and near corners (N, 2) of ``count`` random patches, in integer pixels."""
         which = torch.arange(count, device=self.device) % len(self._sizes)
         room = self._sizes[which] - self.patch_size
         draw = torch.rand(count, 2, generator=generator, device=self.device)
@@ -175,10 +175,10 @@ class PatchDataset(IterableDataset):  # type: ignore[type-arg]
         """Cut a batch of patches.
 
         Args:
-            which: indices of the photographs, (N,).
-            corners: pixel of each patch nearest to the origin of its photograph, (N, 2); what lies outside of the
-                photograph is 0 in image and label.
-            generator: of the random changes, on the device.
+            which: Indices of the photographs, (N,).
+            corners: Pixel of each patch nearest to the origin of its photograph, (N, 2); image and label are 0 outside
+                the photograph.
+            generator: Generator of the random changes, on the device.
         """
         size, count = self.patch_size, len(which)
         axis = torch.arange(size, device=self.device) - (size - 1) / 2
@@ -193,7 +193,7 @@ class PatchDataset(IterableDataset):  # type: ignore[type-arg]
         return {"image": image, "label": label}
 
     def _interpolate(self, which: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-        """Values (N, S, S, C + 1) of the photographs at points (N, S, S, 2), bilinearly; 0 outside."""
+        """Bilinear values (N, S, S, C + 1) of the photographs at points (N, S, S, 2); 0 outside."""
         low = points.floor()
         share = points - low
         sizes, starts = self._sizes[which][:, None, None], self._starts[which][:, None, None]
@@ -211,7 +211,7 @@ class PatchDataset(IterableDataset):  # type: ignore[type-arg]
 
 
 def _rank_and_processes() -> tuple[int, int]:
-    """This process and how many there are; Ignite says the same, but takes a second to import."""
+    """This process's rank and the number of processes; Ignite reports the same, but takes a second to import."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1

@@ -1,4 +1,4 @@
-"""Data sets of photographs: from the files as downloaded to the folder that the bundles read."""
+"""Data sets of photographs: from the downloaded files to the folder that the bundles read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from monai_r2unet.images.writing import write_png
 
 __all__ = ["Picture", "PictureSet", "check_complete", "find_named", "foreground", "hold_out_last", "write_pictures"]
 
-COPIED = (".png", ".jpg", ".jpeg")  # small, and read everywhere
+COPIED = (".png", ".jpg", ".jpeg")  # small, and readable everywhere
 _logger = logging.getLogger(__name__)
 
 
@@ -32,13 +32,13 @@ class PictureSet:
     """A data set of photographs.
 
     Attributes:
-        name: of the bundle that reads it.
-        description: what the images are.
-        licence: under which terms they come.
-        reference: what to cite.
-        count: the number of its images.
-        form: its files, in one line, for messages.
-        fov: whether it has fields of view, given or made.
+        name: Name of the bundle that reads it.
+        description: What the images show.
+        licence: Terms of use.
+        reference: Publication to cite.
+        count: Number of images.
+        form: The expected files, in one line, for messages.
+        fov: Whether it has fields of view, given or computed.
     """
 
     name: str
@@ -55,13 +55,13 @@ class Picture:
     """One photograph with its masks.
 
     Attributes:
-        name: of the files to be written, without ending.
+        name: Name of the files to be written, without ending.
         split: ``"training"``, ``"validation"`` or ``"test"``.
-        image: the photograph.
-        label: mask of the first observer.
-        label_2: mask of the second observer, where there is one.
-        fov: mask of the field of view; None where it is to be made.
-        patient: where it is not the name.
+        image: The photograph.
+        label: Mask of the first observer.
+        label_2: Mask of the second observer, if there is one.
+        fov: Mask of the field of view; None if it is to be computed.
+        patient: Identifier of the patient, if it differs from the name.
     """
 
     name: str
@@ -74,10 +74,10 @@ class Picture:
 
 
 def find_named(folders: Iterable[Path], pattern: str) -> dict[str, Path]:
-    """Find the files at any depth whose names match ``pattern``, by what its first group matches.
+    """Find the files at any depth whose names match ``pattern``, keyed by the first group of the match.
 
     Raises:
-        InputError: if two files have one name.
+        InputError: if two files have the same key.
     """
     matches = re.compile(pattern).fullmatch
     found: dict[str, Path] = {}
@@ -93,7 +93,7 @@ def find_named(folders: Iterable[Path], pattern: str) -> dict[str, Path]:
 
 
 def check_complete(dataset: PictureSet, images: Sequence[str], labels: Sequence[str], source: Path) -> None:
-    """Raise unless every image has its mask; warn if some of the data set is missing."""
+    """Raise unless every image has its mask; warn if the data set is incomplete."""
     if not images:
         raise InputError(f"{source} holds no images of {dataset.name}; expected {dataset.form}")
     missing = sorted(set(images) - set(labels))
@@ -107,21 +107,21 @@ def check_complete(dataset: PictureSet, images: Sequence[str], labels: Sequence[
 
 
 def hold_out_last(names: Iterable[str], count: int = 2) -> dict[str, str]:
-    """Divide ``names``, in order, into training and, the last ``count`` of them, validation; never all of them."""
+    """Split ``names``, in order, into training and validation (the last ``count``, but never all of them)."""
     ordered = sorted(names)
     start = max(len(ordered) - count, min(1, len(ordered)))
     return {name: "training" if index < start else "validation" for index, name in enumerate(ordered)}
 
 
 def foreground(mask: sitk.Image, where: object) -> sitk.Image:
-    """Bring a mask to the values 0 and 255, whatever it was stored with.
+    """Convert a mask to the values 0 and 255, however it was stored.
 
-    Of two values the larger is foreground, as in 0/1 and 0/255. Of more, as smoothed edges and JPEG give, those above
-    half of what the type can hold.
+    Of two values the larger is foreground, as in 0/1 and 0/255. Of more values, as from smoothed edges and JPEG, those
+    above half of the type's maximum are.
 
     Args:
-        mask: 2D; of colours the mean counts.
-        where: it comes from, for messages.
+        mask: 2D mask; colours are averaged.
+        where: Source of the mask, for messages.
 
     Raises:
         InputError: more than two values, and none above half: these may be several labels.
@@ -148,20 +148,20 @@ def write_pictures(
 ) -> dict[str, Any]:
     """Write photographs, masks and ``datalist.json``, in that order.
 
-    PNG and JPEG photographs are copied as they are, others become PNG, without loss. Masks are PNG, 0 and 255. Files
-    that exist are left as they are, so that an interrupted run can be repeated.
+    PNG and JPEG photographs are copied unchanged, others are converted to PNG without loss. Masks are PNG, 0 and 255.
+    Existing files are left unchanged, so that an interrupted run can be repeated.
 
     Args:
-        dataset: what they are.
-        pictures: what to write.
-        dest: the folder to write to; made if it does not exist.
-        progress: called as ``progress(done, total)`` after each photograph.
+        dataset: The data set of the pictures.
+        pictures: The pictures to write.
+        dest: The folder to write to; created if it does not exist.
+        progress: Called as ``progress(done, total)`` after each photograph.
 
     Returns:
         The content of ``datalist.json``.
 
     Raises:
-        InputError: ``dest`` holds something else, or a photograph is not RGB or does not have the size of its masks.
+        InputError: ``dest`` holds something else, or a photograph is not RGB or differs in size from its masks.
     """
     if dest.exists() and not dest.is_dir():
         raise InputError(f"{dest} is a file; name a folder to write to")

@@ -1,4 +1,4 @@
-"""Lung contours of a DICOM RTSTRUCT as a mask on the CT's grid."""
+"""Lung contours of a DICOM RTSTRUCT, converted to a mask on the CT's grid."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _LUNG_NAMES = frozenset(
 
 
 def is_structure_set(path: Path) -> bool:
-    """Tell whether a DICOM file is an RTSTRUCT. Raises InputError if pydicom is not installed."""
+    """Whether a DICOM file is an RTSTRUCT. Raises InputError if pydicom is not installed."""
     return bool(_read(path, "Modality").get("Modality") == "RTSTRUCT")
 
 
 def referenced_series(path: Path) -> str | None:
-    """Return the SeriesInstanceUID of the CT that an RTSTRUCT was drawn on, or None if it does not say."""
+    """Return the SeriesInstanceUID of the CT on which an RTSTRUCT was drawn, or None if it is not stated."""
     try:
         frame = _read(path, "ReferencedFrameOfReferenceSequence").ReferencedFrameOfReferenceSequence[0]
         series = frame.RTReferencedStudySequence[0].RTReferencedSeriesSequence[0]
@@ -42,18 +42,18 @@ def lung_mask(ct: sitk.Image, path: Path) -> sitk.Image:
     """Draw the lungs of an RTSTRUCT on the grid of its CT.
 
     A voxel belongs to a structure if its centre lies inside an odd number of the structure's contours on that slice, so
-    that a contour within another one is a hole. The mask is the union of the structures named as lungs: ``Lung_L``,
-    ``Lung_R``, ``Lung-Left``, ``Right Lung``, ``lungs`` and the like, in any case.
+    a contour within another one is a hole. The mask is the union of all structures with a lung's name: ``Lung_L``,
+    ``Lung_R``, ``Lung-Left``, ``Right Lung``, ``lungs`` and similar, in any case.
 
     Args:
-        ct: the CT, with its slices along the third axis.
-        path: the RTSTRUCT; contours in mm in patient coordinates (LPS).
+        ct: The CT, with its slices along the third axis.
+        path: The RTSTRUCT; contours in mm in patient coordinates (LPS).
 
     Returns:
         uint8 {0, 1} on the grid of ``ct``.
 
     Raises:
-        InputError: if no structure is named as a lung, or if its contours do not lie on the slices of ``ct``.
+        InputError: if no structure has a lung's name, or if its contours do not lie on the slices of ``ct``.
     """
     structures = _read(path)
     names = {roi.ROINumber: str(roi.ROIName) for roi in structures.get("StructureSetROISequence", [])}
@@ -83,9 +83,9 @@ def fill_polygon(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> np.nda
     """Find the pixels whose centre lies inside a closed polygon, by the even-odd rule.
 
     Args:
-        x: column of each corner, in pixels; whole numbers are pixel centres.
-        y: row of each corner.
-        shape: rows and columns of the result.
+        x: Column of each corner, in pixels; integers are pixel centres.
+        y: Row of each corner.
+        shape: Rows and columns of the result.
 
     Returns:
         Boolean array of ``shape``.
@@ -93,7 +93,7 @@ def fill_polygon(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> np.nda
     inside = np.zeros(shape, dtype=bool)
     x_next, y_next = np.roll(x, -1), np.roll(y, -1)
     for row in range(max(0, int(np.ceil(y.min()))), min(shape[0] - 1, int(np.floor(y.max()))) + 1):
-        # Each edge holds its lower end but not its upper one, so that a corner on the row is not counted twice.
+        # Each edge includes its lower end but not its upper one, so that a corner on the row is not counted twice.
         crossed = (y <= row) != (y_next <= row)
         start, rise = x[crossed], y_next[crossed] - y[crossed]
         for crossing in start + (row - y[crossed]) * (x_next[crossed] - start) / rise:
@@ -102,7 +102,7 @@ def fill_polygon(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> np.nda
 
 
 def _to_index(ct: sitk.Image, points: Any) -> np.ndarray:
-    """Turn (x1, y1, z1, x2, ...) in mm into (N, 3) column, row and slice of ``ct``, with fractions."""
+    """Convert (x1, y1, z1, x2, ...) in mm to (N, 3) fractional column, row and slice of ``ct``."""
     to_index = np.linalg.inv(np.reshape(ct.GetDirection(), (3, 3)) * np.array(ct.GetSpacing()))
     offsets = np.reshape([float(value) for value in points], (-1, 3)) - np.array(ct.GetOrigin())
     index: np.ndarray = offsets @ to_index.T

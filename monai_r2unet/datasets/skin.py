@@ -24,7 +24,7 @@ DATASET = PictureSet(
     fov=False,
 )
 OFFICIAL = "official"
-PAPER_SPLIT = Path(__file__).with_name("skin_split.csv")  # 1250, 150 and 600 of the training part
+PAPER_SPLIT = Path(__file__).with_name("skin_split.csv")  # 1250, 150 and 600 photographs of the training part
 _PARTS = {"training": "training", "validation": "validation", "test_v2": "test"}
 _PART = re.compile(rf"ISIC-2017_({'|'.join(_PARTS)})_", re.IGNORECASE)
 
@@ -36,16 +36,16 @@ def prepare(
     split: str | Path | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> dict[str, Any]:
-    """Turn ISIC 2017 into what the ``skin`` bundle reads; photographs keep their size.
+    """Convert ISIC 2017 to the form that the ``skin`` bundle reads; photographs keep their size.
 
     Args:
-        source: folder or archive as downloaded.
-        dest: the folder to write to.
-        split: None divides the 2,000 photographs of the training part into 1250, 150 and 600, the numbers of the
-            R2U-Net paper, as the shipped weights were trained; ``"official"`` keeps the three parts of the
-            challenge, told by the names of their folders or archives; otherwise a CSV file with the columns ``case``
-            (or ``id``) and ``split``. Photographs that are not listed are left out.
-        progress: called as ``progress(done, total)`` after each photograph.
+        source: Folder or archive as downloaded.
+        dest: The folder to write to.
+        split: None splits the 2,000 photographs of the training part into 1250, 150 and 600, the numbers of the R2U-Net
+            paper, as the shipped weights were trained; ``"official"`` keeps the three parts of the challenge,
+            recognised by the names of their folders or archives; otherwise a CSV file with the columns ``case`` (or
+            ``id``) and ``split``. Photographs that are not listed are left out.
+        progress: Called as ``progress(done, total)`` after each photograph.
 
     Returns:
         The content of ``datalist.json``.

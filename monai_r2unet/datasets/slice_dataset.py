@@ -1,4 +1,4 @@
-"""Whole volumes served one axial slice at a time."""
+"""Volumes served one axial slice at a time."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["SliceDataset"]
 
 
 class SliceDataset(Dataset):  # type: ignore[type-arg]
-    """Axial slices of volumes that are loaded and prepared once and kept in memory; an epoch is every slice once.
+    """Axial slices of volumes, which are loaded and prepared once and kept in memory; an epoch shows every slice once.
 
     Args:
-        data: entries of a data list, ``{"image": path, "label": path}``; whole volumes of any depth.
-        volume_transform: loads and prepares one entry: volumes (C, X, Y, Z) under ``"image"`` and ``"label"``.
-        slice_transform: applied to each slice (C, X, Y) as it is drawn; random transforms belong here.
-        progress: show a bar on standard error while loading.
+        data: Entries of a data list, ``{"image": path, "label": path}``; complete volumes of any depth.
+        volume_transform: Loads and prepares one entry: volumes (C, X, Y, Z) under ``"image"`` and ``"label"``.
+        slice_transform: Applied to each slice (C, X, Y) as it is drawn; random transforms belong here.
+        progress: Show a bar on standard error while loading.
 
     Raises:
         InputError: if image and label of an entry have different shapes.

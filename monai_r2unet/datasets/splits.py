@@ -1,4 +1,4 @@
-"""Which patient goes to which set: drawn with a seed, or read from a table."""
+"""Assignment of patients to sets: drawn with a seed, or read from a table."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def draw_split(patients: Iterable[str], validation: float, test: float, seed: in
     """Draw a set for each patient.
 
     Args:
-        patients: identifiers in any order; repetitions count once.
-        validation: the fraction of the patients for validation.
-        test: the fraction for test; the others are for training.
-        seed: the same patients and seed give the same split.
+        patients: Identifiers in any order; repetitions count once.
+        validation: Fraction of the patients for validation.
+        test: Fraction of the patients for test; the rest is for training.
+        seed: The same patients and seed give the same split.
 
     Returns:
-        ``{patient: "training" | "validation" | "test"}``. From three patients on no set is empty; two patients are one
-        for training and one for validation, a single one is for training.
+        ``{patient: "training" | "validation" | "test"}``. With three or more patients no set is empty; of two patients
+        one is for training and one for validation; a single patient is for training.
     """
     order = sorted(set(patients))
     random.Random(seed).shuffle(order)
@@ -61,11 +61,11 @@ def read_split_table(path: Path) -> dict[str, str]:
     """Read a CSV file with the columns ``case`` (or ``id``) and ``split``.
 
     Args:
-        path: the file; ``split`` is train, training, val, validation or test. Cases under ``skip``, with nothing, or
-            not listed at all are to be left out.
+        path: The file; ``split`` is train, training, val, validation or test. Cases with ``skip`` or no split, or that
+            are not listed, are left out.
 
     Returns:
-        ``{case: "training" | "validation" | "test"}`` without the cases to be left out.
+        ``{case: "training" | "validation" | "test"}`` without the cases that are left out.
 
     Raises:
         InputError: if the file cannot be read, lacks a column, or holds an unknown or contradictory split.

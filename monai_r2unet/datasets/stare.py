@@ -1,4 +1,4 @@
-"""STARE: 20 fundus photographs with vessels drawn by two observers, tested by leaving one out."""
+"""STARE: 20 fundus photographs with vessels drawn by two observers, tested by leave-one-out."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ FOLDS = "leave_out"  # the folder with the data list of each fold
 
 
 def prepare(source: Path, dest: Path, *, progress: Callable[[int, int], object] | None = None) -> dict[str, Any]:
-    """Turn STARE into what the ``stare`` bundle reads, once with each of its photographs left out.
+    """Convert STARE to the form that the ``stare`` bundle reads, once for each photograph left out.
 
-    ``dest`` itself is a data folder that leaves out the first photograph. Beside it, each folder
-    ``leave_out/<photograph>`` is a data folder that leaves out that photograph and refers to the same files. Fields of
-    view are made, see :func:`monai_r2unet.images.field_of_view.field_of_view`.
+    ``dest`` itself is a data folder that leaves out the first photograph. In it, each folder ``leave_out/<photograph>``
+    is a data folder that leaves out that photograph and refers to the same files. Fields of view are computed, see
+    :func:`monai_r2unet.images.field_of_view.field_of_view`.
 
     Args:
-        source: folder or archive as downloaded; photographs without the mask of A. Hoover are left aside.
-        dest: the folder to write to.
-        progress: called as ``progress(done, total)`` after each photograph.
+        source: Folder or archive as downloaded; photographs without the mask of A. Hoover are ignored.
+        dest: The folder to write to.
+        progress: Called as ``progress(done, total)`` after each photograph.
 
     Returns:
         The content of the first ``datalist.json``.
@@ -53,7 +53,7 @@ def prepare(source: Path, dest: Path, *, progress: Callable[[int, int], object] 
     with unpacked(source, dest) as folders:
         images = find_named(folders, r"(im\d{4})\.(?:ppm|png)(?:\.gz)?")
         labels, seconds = (find_named(folders, rf"(im\d{{4}})\.{n}\.(?:ppm|png)(?:\.gz)?") for n in ("ah", "vk"))
-        if labels:  # STARE has some 400 photographs, of which these have masks
+        if labels:  # STARE has some 400 photographs, of which only these have masks
             images = {name: path for name, path in images.items() if name in labels}
         check_complete(DATASET, list(images), list(labels), source)
         pictures = [
@@ -73,12 +73,12 @@ def prepare(source: Path, dest: Path, *, progress: Callable[[int, int], object] 
 
 
 def leave_out(names: list[str], left_out: str) -> dict[str, str]:
-    """Divide photographs: ``left_out`` is for test, the last two of the others for validation, the rest to train on."""
+    """Split photographs: ``left_out`` for test, the last two of the others for validation, the rest for training."""
     return hold_out_last(name for name in names if name != left_out) | {left_out: "test"}
 
 
 def _fold(datalist: dict[str, Any], entries: dict[str, dict[str, str]], left_out: str) -> dict[str, Any]:
-    """The data list of a folder two below that of ``datalist``."""
+    """The data list of a folder two levels below that of ``datalist``."""
     fold: dict[str, Any] = {key: value for key, value in datalist.items() if key not in SPLITS}
     fold |= {split: [] for split in SPLITS}
     for name, split in sorted(leave_out(list(entries), left_out).items()):

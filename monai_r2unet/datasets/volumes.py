@@ -1,4 +1,4 @@
-"""One image and its mask: read, brought onto one grid, and made int16 HU and uint8 {0, 1}."""
+"""One image and its mask: read, brought onto one grid, and converted to int16 HU and uint8 {0, 1}."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def split_ending(path: Path) -> tuple[str, str]:
 
 
 def read_volume(path: Path) -> sitk.Image:
-    """Read a scalar image as a volume of three dimensions; a 2D image becomes a volume of one slice.
+    """Read a scalar image as a 3D volume; a 2D image becomes a volume of one slice.
 
-    PNG and TIFF hold a print resolution at best, no geometry: they are taken as axial, rows from the patient's right to
-    left, columns from front to back (LPS), and 400 mm wide, as chests are usually reconstructed.
+    PNG and TIFF hold at most a print resolution, no geometry: they are read as axial, rows from the patient's right to
+    left, columns from front to back (LPS), and 400 mm wide, a usual field of view of a chest CT.
 
     Raises:
         InputError: if the file cannot be read completely, or is a colour image.
@@ -50,24 +50,25 @@ def finish_pair(
     slices: int | None = None,
     rescale_intercept: float | None = None,
 ) -> tuple[sitk.Image, sitk.Image]:
-    """Bring an image and its mask to the form that is written.
+    """Convert an image and its mask to the form that is written.
 
     Args:
         image: CT in HU, or in HU minus ``rescale_intercept``; any orientation.
-        mask: foreground > 0, on the image's grid; its axes may be stored in another order or direction.
-        name: the case, for messages.
-        slices: the number of axial slices to keep, evenly spaced over the volume; None keeps all. The volume keeps its
-            extent, so the spacing in z grows; a slice lies at most half an old spacing from where the new grid puts it.
-        rescale_intercept: added to the image's values to get HU.
+        mask: Mask on the image's grid, foreground > 0; its axes may be stored in another order or direction.
+        name: Name of the case, for messages.
+        slices: Number of axial slices to keep, evenly spaced over the volume; None keeps all. The volume keeps its
+            extent, so the spacing in z grows; a slice lies at most half an old spacing from its place on the new grid.
+        rescale_intercept: Offset added to the image's values to get HU.
 
     Returns:
         The image as int16 HU (rounded, clipped to the range of int16) and the mask as uint8 {0, 1}, both (X, Y, Z) with
-        the axial axis last, on one grid; nothing is resampled, and no metadata but the geometry is kept.
+        the axial axis last, on one grid; nothing is resampled, and only the geometry is kept of the metadata.
 
     Raises:
         InputError: if the two do not lie on the same grid, or the values cannot be HU.
     """
-    # An exact change of axis order and direction, no interpolation: some tools store the mask of an LPS image as RAS.
+    # An exact change of axis order and direction, without interpolation: some tools store the mask of an LPS image as
+    # RAS.
     code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())
     mask = sitk.DICOMOrient(mask, code)
     _check_same_grid(image, mask, name)
@@ -97,7 +98,7 @@ def finish_pair(
 
 
 def same_size(image: Path, label: Path) -> bool:
-    """Tell from the headers whether two files have the same number of voxels along each axis."""
+    """Whether two files have the same number of voxels along each axis, according to their headers."""
     sizes = []
     for path in (image, label):
         reader = sitk.ImageFileReader()
@@ -111,7 +112,7 @@ def same_size(image: Path, label: Path) -> bool:
 
 
 def _check_same_grid(image: sitk.Image, mask: sitk.Image, name: str) -> None:
-    """Raise unless sizes agree and the corners of both lie within a tenth of a voxel (headers round differently)."""
+    """Raise unless the sizes match and the corners lie within a tenth of a voxel (headers are rounded differently)."""
     if image.GetSize() != mask.GetSize():
         raise InputError(
             f"image and mask of {name} have different sizes, {image.GetSize()} and {mask.GetSize()}; "

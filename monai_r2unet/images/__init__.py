@@ -1,1 +1,1 @@
-"""Image files: read completely or refused, written completely or not at all. Imports neither torch nor MONAI."""
+"""Image files, read and written completely or not at all. Imports neither torch nor MONAI."""

@@ -16,20 +16,20 @@ AGREEMENT = {"true positive": (0, 158, 115), "false positive": (213, 94, 0), "fa
 def agreement_areas(
     prediction: npt.NDArray[np.bool_], reference: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.bool_], ...]:
-    """Where each of ``AGREEMENT`` is, in its order."""
+    """The masks of ``AGREEMENT``, in its order."""
     return prediction & reference, prediction & ~reference, ~prediction & reference
 
 
 def agreement_colours(
     image: npt.NDArray[Any], prediction: npt.NDArray[Any], reference: npt.NDArray[Any], opacity: float = 0.5
 ) -> npt.NDArray[np.uint8]:
-    """Paint where a mask agrees with its reference.
+    """Colour the agreement between a mask and its reference.
 
     Args:
-        image: grey values from 0 to 1, (X, Y), or colours from 0 to 1, (X, Y, 3).
-        prediction: mask, (X, Y).
-        reference: mask, (X, Y).
-        opacity: of the paint.
+        image: Grey values from 0 to 1, (X, Y), or colours from 0 to 1, (X, Y, 3).
+        prediction: Predicted mask, (X, Y).
+        reference: Reference mask, (X, Y).
+        opacity: Opacity of the colours, 0 to 1.
 
     Returns:
         RGB, (X, Y, 3), uint8: green true positives, orange false positives, blue false negatives.

@@ -1,4 +1,4 @@
-"""Writing of DICOM Segmentation objects: a mask that refers to the DICOM slices it was made from.
+"""Write DICOM Segmentation objects: masks that refer to their source DICOM slices.
 
 Needs the extra `dicom` (highdicom, pydicom).
 """
@@ -34,7 +34,7 @@ def check_dicom_seg(path: str | os.PathLike[str], source: str | os.PathLike[str]
     """Check, before any work is done, that the mask of `source` can be written to `path` as DICOM SEG.
 
     Raises:
-        InputError: the extra is not installed, `source` is not DICOM, `path` cannot be written to or lies among the
+        InputError: the extra is not installed, `source` is not DICOM, or `path` is not writable or lies among the
             slices of `source`.
     """
     path, source = Path(path), Path(source)
@@ -63,32 +63,32 @@ def write_dicom_seg(
     series: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a mask as DICOM SEG (binary), whole or not at all, in the study and frame of reference of its source.
+    """Write a mask atomically as DICOM SEG (binary), in the study and frame of reference of its source.
 
     Args:
-        mask: 3D, on the grid of the source; 0 background, 1 and up the bundle's labels.
-        bundle: gives the segments' names, colours and terminology, and the algorithm's name and version.
-        source: DICOM file, or folder with the series, that was segmented.
-        path: ends with ``.dcm``.
-        series: the SeriesInstanceUID that was segmented, where the folder holds several.
-        overwrite: replace an existing file.
+        mask: 3D mask on the grid of the source; 0 background, 1 and up the bundle's labels.
+        bundle: Source of the segments' names, colours and terminology, and of the algorithm's name and version.
+        source: The segmented DICOM file, or the folder with the segmented series.
+        path: Output file, ending with ``.dcm``.
+        series: SeriesInstanceUID of the segmented series, if the folder holds several.
+        overwrite: Replace an existing file.
 
     Raises:
-        InputError: as `check_dicom_seg`, or the mask is not that of the source, or the source or the bundle lacks what
-            DICOM SEG must state.
+        InputError: as `check_dicom_seg`; or the mask does not match the source; or the source or the bundle lacks
+            something that DICOM SEG requires.
     """
     check_dicom_seg(path, source, overwrite=overwrite)
     path, source = Path(path), Path(source)
     slices = _slices_of(mask, source, series)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # on the spelling of the patient's name, which is not ours to mend
+        warnings.simplefilter("ignore", UserWarning)  # about the spelling of the patient's name, which must not change
         segmentation = _segmentation(sitk.GetArrayFromImage(mask), slices, bundle, source)
     with written_whole(path, ".dcm") as temporary:
         segmentation.save_as(temporary, enforce_file_format=True)
 
 
 def _slices_of(mask: sitk.Image, source: Path, series: str | None) -> list[pydicom.Dataset]:
-    """The headers of the source, one for each slice of the mask, in its order."""
+    """The source's headers, one for each slice of the mask, in the order of its slices."""
     import pydicom
 
     candidates = sorted(source.iterdir()) if source.is_dir() else [source]
@@ -137,7 +137,7 @@ def _segmentation(array: np.ndarray, slices: Sequence[pydicom.Dataset], bundle: 
             manufacturer="monai-r2unet",
             manufacturer_model_name=bundle.name,
             software_versions=_version(),
-            device_serial_number="0",  # must be there, and a program has none
+            device_serial_number="0",  # required, but software has none
             content_label="SEGMENTATION",
             content_description=title[:64],
             series_description=title[:64],

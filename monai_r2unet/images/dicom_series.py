@@ -1,4 +1,4 @@
-"""Reading of DICOM: one series of a folder, or one file, as a volume in HU whose geometry has been checked."""
+"""Read DICOM: one series of a folder, or one file, as a volume in HU with verified geometry."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from monai_r2unet.images.grid import orthonormal
 
 __all__ = ["is_dicom", "read_dicom_file", "read_dicom_folder"]
 
-# How far a slice may lie from where a regular grid puts it, as a fraction of a voxel. Scanners round positions to
-# 0.1 mm, which is up to a tenth of a thin slice; a missing slice displaces some other one by at least half a step.
+# Largest distance of a slice from its place on a regular grid, as a fraction of a voxel. Scanners round positions to
+# 0.1 mm, up to a tenth of a thin slice; a missing slice displaces another one by at least half a step.
 OFF_GRID = 0.2
 SAME_ORIENTATION = 1e-3  # direction cosines
 SAME_POSITION = 1e-3  # mm
-UNIT = 2e-3  # what rounding to three digits does to the products of direction cosines
+UNIT = 2e-3  # effect of rounding direction cosines to three digits on their products
 
 ENDINGS = (".dcm", ".dicom", ".ima")
 FILE_META = 4096  # bytes that hold the file meta information, where the SOP class is written
 SOP_CLASS = re.compile(rb"\x02\x00\x02\x00UI..([0-9.]+)", re.DOTALL)
-# DICOMDIR, waveforms, presentation states, reports, documents, raw data and registrations, and radiotherapy other
-# than its images and doses: these lie beside the slices in many folders and hold no pixels.
+# DICOMDIR, waveforms, presentation states, reports, documents, raw data, registrations, and radiotherapy objects
+# except images and doses: often stored beside the slices, without pixels.
 NO_IMAGE = re.compile(
     r"1\.2\.840\.10008\.(1\.3\.10|5\.1\.4\.1\.1\.((9|11|88|104)\..+|66(?!\.4$).*|67|481\.(?![12]$).+))"
 )
 
 
-# Kinds of value in explicit encoding, and those whose length takes four bytes after two that are reserved.
+# Value representations with explicit encoding, and those with a four-byte length after two reserved bytes.
 KINDS = re.compile("A[EST]|CS|D[AST]|F[DL]|IS|L[OT]|O[BDFLVW]|PN|S[HLQSTV]|TM|U[CILNRSTV]")
 LONG = re.compile("O[BDFLVW]|S[QV]|U[CNRTV]")
 OTHER_ENCODING = re.compile(rb"1\.2\.840\.10008\.1\.2\.(2|1\.99)\0?\x02")  # big endian or deflated
-UNDEFINED = 2**32 - 1  # length of what ends with a delimiter
+UNDEFINED = 2**32 - 1  # length of elements that end with a delimiter
 
 
 class Slice(NamedTuple):
-    """What the header of one file says; position and pixel spacing in mm."""
+    """The relevant header of one file; position and pixel spacing in mm."""
 
     path: Path
     series: str
@@ -56,7 +56,7 @@ class Slice(NamedTuple):
 
 
 def is_dicom(path: Path) -> bool:
-    """Tell whether a file is DICOM: by the letters DICM at byte 128, or by its ending."""
+    """Whether a file is DICOM, by the letters DICM at byte 128 or by its ending."""
     return _start_of(path)[128:132] == b"DICM" or path.name.lower().endswith(ENDINGS)
 
 
@@ -75,11 +75,11 @@ def read_dicom_folder(folder: Path, series: str | None) -> sitk.Image:
     """Read the DICOM series of a folder as one volume, rescaled (HU for CT), slices ordered along their normal.
 
     Args:
-        folder: searched without its subfolders; files that are not DICOM and DICOM without pixels are left out.
-        series: the SeriesInstanceUID to read; may be None where the folder holds one series.
+        folder: Folder to read, without its subfolders; files that are not DICOM and DICOM without pixels are ignored.
+        series: The SeriesInstanceUID to read; may be None if the folder holds one series.
 
     Raises:
-        InputError: no DICOM, several series and none chosen, or slices that do not make one regular volume.
+        InputError: no DICOM, several series and none chosen, or slices that do not form one regular volume.
     """
     files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and is_dicom(p))
     headers = [_header(p) for p in files if _may_hold_image(p)]
@@ -111,9 +111,9 @@ def _may_hold_image(path: Path) -> bool:
 
 
 def _is_sound(path: Path) -> bool:
-    """Tell whether the lengths in the file meta information and those of what follows it fit the file.
+    """Whether the lengths in the file meta information and of the first elements after it fit the file.
 
-    Where they do not, GDCM takes minutes and gigabytes to find that out.
+    If they do not, GDCM takes minutes and gigabytes to find out.
     """
     start, size = _start_of(path), path.stat().st_size
     at = 132
@@ -125,9 +125,9 @@ def _is_sound(path: Path) -> bool:
             at, length = at + 12, struct.unpack_from("<I", start, at + 8)[0]
         elif KINDS.fullmatch(kind):
             at, length = at + 8, struct.unpack_from("<H", start, at + 6)[0]
-        else:  # implicit encoding, which the meta information never has
+        else:  # implicit encoding, which is not allowed in the meta information
             at, length = at + 8, struct.unpack_from("<I", start, at + 4)[0]
-        if group != 2:  # the data set begins, with group 8 where there is no meta information
+        if group != 2:  # the data set begins, with group 8 if there is no meta information
             known = OTHER_ENCODING.search(start) is None
             return (at > 144 or group == 8) and (not known or length == UNDEFINED or at + length <= size)
         if not KINDS.fullmatch(kind) or at + length > size:
@@ -167,7 +167,7 @@ def _header(path: Path) -> Slice:
             f"the DICOM file {path} has orientation {orientation.tolist()}, expected two perpendicular unit vectors: "
             "copy it again from its source"
         )
-    # ITK says 1 mm where a slice does not give its distance to the next: its thickness is the better guess.
+    # Without a distance to the next slice ITK assumes 1 mm; the slice thickness is a better guess.
     steps = (numbers("0018|0088", 1)[0], numbers("0018|0050", 1)[0], reader.GetSpacing()[2])
     return Slice(
         path=path,
@@ -191,7 +191,7 @@ def _describe(slices: Sequence[Slice]) -> str:
 
 
 def _read_stack(source: Path, slices: Sequence[Slice]) -> sitk.Image:
-    """Check that the slices make one regular volume, read them in order, and set the geometry their tags give."""
+    """Check that the slices form one regular volume, read them in order, and set the geometry from their tags."""
     _check_alike(source, slices)
     step = slices[0].spacing[2]
     if len(slices) > 1:
@@ -207,7 +207,7 @@ def _read_stack(source: Path, slices: Sequence[Slice]) -> sitk.Image:
     image.SetSpacing((*first.spacing[:2], step))
     if np.isfinite([*first.orientation, *first.position]).all():
         row, column = first.orientation[:3], first.orientation[3:]
-        # As written, rounded to a few digits, the axes are not quite perpendicular, which not every format can hold.
+        # Rounded to a few digits in the file, the axes are not quite perpendicular, which not every format can store.
         image.SetDirection(orthonormal(np.column_stack((row, column, np.cross(row, column)))).ravel().tolist())
         image.SetOrigin(first.position.tolist())
     return _compact(image)
@@ -234,7 +234,7 @@ def _check_alike(source: Path, slices: Sequence[Slice]) -> None:
 
 
 def _ordered(source: Path, slices: Sequence[Slice]) -> tuple[list[Slice], float]:
-    """Order the slices along their normal; return them and the step between them in mm."""
+    """Order the slices along their normal; return them and the distance between them in mm."""
     lost = [s.path.name for s in slices if not np.isfinite([*s.orientation, *s.position]).all()]
     if lost:
         raise InputError(
@@ -273,7 +273,7 @@ def _ordered(source: Path, slices: Sequence[Slice]) -> tuple[list[Slice], float]
 
 
 def _common_normal(source: Path, slices: Sequence[Slice]) -> np.ndarray:
-    """Return the unit normal that all slices share."""
+    """Return the unit normal shared by all slices."""
     orientations: list[np.ndarray] = []
     counts: Counter[str] = Counter()
     for one in slices:
@@ -301,7 +301,7 @@ def _counts(counter: Counter[str]) -> str:
 
 
 def _compact(image: sitk.Image) -> sitk.Image:
-    """Store the values in int16 where they fit, and never in float64: CT does not need more."""
+    """Store the values as int16 if they fit, and never as float64: CT does not need more."""
     if image.GetPixelID() == sitk.sitkFloat64:
         image = sitk.Cast(image, sitk.sitkFloat32)
     if image.GetPixelID() in (sitk.sitkInt32, sitk.sitkUInt32):

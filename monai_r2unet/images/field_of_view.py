@@ -1,4 +1,4 @@
-"""The field of view of a fundus photograph: the disc that the camera shows, and how wide it is."""
+"""The field of view of a fundus photograph: the visible disc and its width."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from monai_r2unet.errors import InputError
 
 __all__ = ["field_of_view", "field_of_view_diameter"]
 
-SMOOTHING = 2  # pixels; radius of the median, against noise of the film or the compression
+SMOOTHING = 2  # pixels; radius of the median, against film noise and compression artefacts
 OPENING = 5  # pixels; radius, against text and glare that touch the rim
-SMALLEST = 0.2  # of the photograph
-# The surround of DRIVE, STARE and CHASE_DB1 has at most 0.14 times the red of the retina. In photographs cropped to the
-# retina, what Otsu's threshold takes for a surround has at least 0.66 times that.
+SMALLEST = 0.2  # fraction of the photograph
+# The surround in DRIVE, STARE and CHASE_DB1 has at most 0.14 times the red of the retina. In photographs cropped to the
+# retina, the "surround" that Otsu's threshold finds has at least 0.66 times that.
 DARK = 0.35
-SEARCHED = 512  # pixels; longest side of the photograph in which the diameter is measured
+SEARCHED = 512  # pixels; longest side of the copy in which the diameter is measured
 
 
 def field_of_view(photograph: sitk.Image) -> sitk.Image:
     """Find the disc that the fundus camera shows, in a photograph of the retina.
 
-    The retina is red and its surroundings are nearly black, but how black differs between cameras. So the threshold is
-    Otsu's, on the logarithm of the red channel (median-filtered), where the rim of a dim photograph is still far from
-    the dark. The largest connected part, opened and with its holes filled, is the field of view.
+    The retina is red and the surround nearly black, but how black differs between cameras. The threshold is therefore
+    Otsu's on the logarithm of the median-filtered red channel, where even the dim rim of a photograph is far from the
+    surround. The field of view is the largest connected part, opened and with its holes filled.
 
     Args:
-        photograph: 2D, RGB, uint8.
+        photograph: 2D image, RGB, uint8.
 
     Returns:
         uint8 on the same grid: 255 inside, 0 outside.
 
     Raises:
-        InputError: not RGB, or no disc that covers a fifth of it.
+        InputError: if the photograph is not RGB, or no disc covers a fifth of it.
     """
     if photograph.GetNumberOfComponentsPerPixel() != 3:
         raise InputError("a field of view is found in the red channel, but the photograph is grey: give it in RGB")
@@ -49,16 +49,16 @@ def field_of_view(photograph: sitk.Image) -> sitk.Image:
 
 
 def field_of_view_diameter(red: npt.NDArray[Any]) -> float | None:
-    """Measure the field of view of a fundus photograph, found as by :func:`field_of_view` at a few hundred pixels.
+    """Measure the field of view of a fundus photograph, found as in :func:`field_of_view` on a smaller copy.
 
-    A disc that the photograph cuts off at the top and bottom (or left and right) is as wide as it is the other way. One
-    that is cut off all around is the circle through what is left of its rim.
+    If the photograph cuts the disc off at the top and bottom (or left and right), the width in the other direction
+    counts. If it is cut off on all sides, a circle is fitted to the remaining rim.
 
     Args:
-        red: red channel, 2D, in any order of the axes, of any number of bits.
+        red: Red channel, 2D, any order of the axes, any number of bits.
 
     Returns:
-        The diameter in pixels, or ``None`` without a dark surround: the photograph was cropped to the retina.
+        The diameter in pixels, or ``None`` if there is no dark surround (the photograph was cropped to the retina).
     """
     step = max(1, round(max(red.shape) / SEARCHED))
     channel = sitk.GetImageFromArray(np.ascontiguousarray(red))
@@ -85,7 +85,7 @@ def _disc(red: sitk.Image) -> sitk.Image:
 
 
 def _circle_diameter(inside: npt.NDArray[np.bool_]) -> float:
-    """Diameter in pixels of the circle through the rim of a disc, where the picture does not cut it (least squares)."""
+    """Diameter in pixels of the circle through a disc's rim, where the picture does not cut it (least squares)."""
     padded = np.pad(inside, 1, mode="edge")
     rim = inside & ~(padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:])
     x, y = np.nonzero(rim)

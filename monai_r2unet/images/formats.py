@@ -1,6 +1,6 @@
 """The file formats of images, each read completely or refused.
 
-ITK alone is not enough for that: it fills what a truncated NIfTI lacks with zeros, and does not compare every checksum.
+ITK alone does not ensure this: it fills missing data of a truncated NIfTI with zeros and skips some checksums.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from monai_r2unet.images.photographs import read_photograph
 
 __all__ = ["READERS"]
 
-SHEAR = 0.1  # of a voxel: what orthonormal axes may move a voxel by
-CONTROL = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f]")  # what no text holds
+SHEAR = 0.1  # of a voxel: largest displacement of a voxel by orthonormal axes
+CONTROL = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f]")  # bytes that never occur in text
 METAIMAGE_SERIES = re.compile(r"[^%]*%0?\d*[du][^%]* \d+ \d+ [1-9]\d*")  # a pattern, first, last and step
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 DEFLATE_LIMIT = 1040  # zlib cannot compress better than this
@@ -50,7 +50,7 @@ def _read_nifti(path: Path) -> sitk.Image:
         _check_length(path, path.stat().st_size * (DEFLATE_LIMIT if compressed else 1), expected)
         array = np.asarray(image.dataobj.get_unscaled())
         if compressed:
-            while stream.read(1 << 20):  # to the end of the stream, where its checksum is compared
+            while stream.read(1 << 20):  # to the end of the stream, which verifies its checksum
                 pass
     array = _rescaled(array.reshape((*shape, 1)[:3]), image.dataobj.slope, image.dataobj.inter)
     if int(header["qform_code"]) == 0 and int(header["sform_code"]) == 0:
@@ -74,7 +74,7 @@ def _read_nifti(path: Path) -> sitk.Image:
 
 
 def _rescaled(array: np.ndarray, slope: float, inter: float) -> np.ndarray:
-    """Apply the NIfTI scaling, with integers where the result is exact."""
+    """Apply the NIfTI scaling, using integers if the result is exact."""
     if array.dtype.names:  # RGB
         array = np.stack([array[name] for name in array.dtype.names], axis=-1)
     if array.dtype.kind not in "iuf" or array.dtype.itemsize > 8:
@@ -91,7 +91,7 @@ def _rescaled(array: np.ndarray, slope: float, inter: float) -> np.ndarray:
 
 
 def _read_itk(path: Path, image_io: str, find_data: Callable[[Path], tuple[Path, int, bool] | None]) -> sitk.Image:
-    """Read with the named ITK reader, after a check that the pixel data are complete."""
+    """Read with the named ITK reader, after checking that the pixel data are complete."""
     found = find_data(path)
     reader = sitk.ImageFileReader()
     reader.SetImageIO(image_io)
@@ -117,13 +117,13 @@ def _read_itk(path: Path, image_io: str, find_data: Callable[[Path], tuple[Path,
 
 
 def _nrrd_data(path: Path) -> tuple[Path, int, bool] | None:
-    """Say which file holds the data of a NRRD, from which byte, and whether compressed; None if that is for ITK."""
+    """Find the data of a NRRD: file, first byte, and whether compressed; None leaves it to ITK."""
     fields: dict[str, str] = {}
     with path.open("rb") as file:
         for line in iter(file.readline, b""):
             if not line.strip():
                 break
-            if CONTROL.search(line):  # the voxels, which ITK crashes on where the empty line before them is damaged
+            if CONTROL.search(line):  # already voxels: the empty line before them is damaged, which makes ITK crash
                 raise InputError(f"{path} has a damaged header (it does not end): copy it again from its source")
             key, _, value = line.decode("latin-1").partition(":")
             fields[key.replace(" ", "").lower()] = value.strip()
@@ -144,8 +144,8 @@ def _metaimage_data(path: Path) -> tuple[Path, int, bool] | None:
     """As `_nrrd_data`, for a MetaImage.
 
     Raises:
-        InputError: if the header lacks what it must hold, of which ITK would only tell on the terminal, or names its
-            data in a way that makes ITK crash.
+        InputError: if the header lacks a required entry, which ITK reports only on the terminal, or names its data in a
+            way that makes ITK crash.
     """
     fields: dict[str, str] = {}
     with path.open("rb") as file:
@@ -172,7 +172,7 @@ def _metaimage_data(path: Path) -> tuple[Path, int, bool] | None:
 
 
 def _inflated_length(path: Path, offset: int) -> int:
-    """Decompress a zlib or gzip stream to its end, where its checksum is compared, and count the bytes."""
+    """Decompress a zlib or gzip stream to its end, which verifies its checksum, and count the bytes."""
     stream, length = zlib.decompressobj(wbits=47), 0  # 47: either header
     with path.open("rb") as file:
         file.seek(offset)
@@ -219,7 +219,7 @@ def _check_length(path: Path, available: int, expected: int, exactly: bool = Fal
 
 
 def _rigid(path: Path, matrix: np.ndarray, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Split index-to-mm axes into spacing and the nearest orthonormal direction, of either handedness."""
+    """Split index-to-mm axes into the spacing and the nearest orthonormal direction, of either handedness."""
     spacing = np.linalg.norm(matrix, axis=0)
     if not (np.isfinite(spacing).all() and (spacing > 0).all()):
         raise InputError(f"{path} has a voxel spacing of {spacing.tolist()} mm, expected positive numbers: correct it")

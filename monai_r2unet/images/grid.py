@@ -13,21 +13,21 @@ SAME_GRID = 1e-3  # of a voxel
 
 
 def orthonormal(direction: np.ndarray) -> np.ndarray:
-    """Return the perpendicular unit axes nearest to those in the columns, of the same handedness."""
+    """Return the perpendicular unit axes nearest to the given columns, with the same handedness."""
     left, _, right = np.linalg.svd(direction)
     nearest: np.ndarray = left @ right
     return nearest
 
 
 def axes_in_mm(image: sitk.Image) -> np.ndarray:
-    """Return the axes of an image as columns, in mm a voxel (LPS)."""
+    """Return an image's axes as columns, in mm per voxel (LPS)."""
     dimension = image.GetDimension()
     matrix: np.ndarray = np.reshape(image.GetDirection(), (dimension, dimension)) * np.asarray(image.GetSpacing())
     return matrix
 
 
 def same_grid(a: sitk.Image, b: sitk.Image) -> bool:
-    """Tell whether two images have the same size and, to 1e-3 of a voxel at every corner, the same geometry."""
+    """Whether two images have the same size and, to 1e-3 of a voxel at every corner, the same geometry."""
     if a.GetSize() != b.GetSize():
         return False
     corners = np.array(list(itertools.product(*((0, n) for n in a.GetSize()))))

@@ -1,4 +1,4 @@
-"""Masks as files, in the format that the ending names: the one place that knows all of them."""
+"""Masks as files, in the format given by the file name: the one place that knows all formats."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def check_mask_output(path: Pathlike, source: Pathlike, *, overwrite: bool) -> N
     """Check, before any work is done, that the mask of `source` can be written to `path`.
 
     Raises:
-        InputError: an unknown ending, a format that needs another kind of source or an extra that is not installed, a
-            file that is there already, or a folder that is missing or not writable.
+        InputError: an unknown ending; a format that needs another kind of source or an extra that is not installed; an
+            existing file; or a folder that is missing or not writable.
     """
     name = os.fspath(path).lower()
     if not name.endswith(MASK_ENDINGS):
@@ -58,22 +58,22 @@ def write_mask(
     series: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a mask, whole or not at all: Slicer segmentation, DICOM SEG, NIfTI, NRRD, MetaImage; a photograph's as PNG.
+    """Write a mask atomically: Slicer segmentation, DICOM SEG, NIfTI, NRRD or MetaImage; PNG for a photograph.
 
-    A PNG of a bundle with one label has the values 0 and 255, as such masks commonly have, so that viewers show it;
-    with several labels it has the values of the labels.
+    With a single label, a PNG has the values 0 and 255, as is usual, so that viewers show it; with several labels it
+    has their values.
 
     Args:
-        mask: on the grid of the source; 0 background, 1 and up the bundle's labels.
-        path: its ending names the format.
-        bundle: that made the mask; its labels go into the formats that can hold them.
-        source: the file or folder that was segmented.
-        series: the SeriesInstanceUID that was segmented, where the folder holds several.
-        overwrite: replace an existing file.
+        mask: Mask on the grid of the source; 0 background, 1 and up the bundle's labels.
+        path: Output file; its ending selects the format.
+        bundle: The bundle that made the mask; its labels are stored if the format supports them.
+        source: The segmented file or folder.
+        series: SeriesInstanceUID of the segmented series, if the folder holds several.
+        overwrite: Replace an existing file.
 
     Raises:
         InputError: as `check_mask_output`.
-        OutputError: the disk is full or failed; what was there before is untouched.
+        OutputError: the disk is full or failed; an existing file is left untouched.
     """
     name = os.fspath(path).lower()
     if name.endswith(".dcm"):

@@ -1,7 +1,7 @@
 """Photographs and other flat pictures as files: PNG, JPEG, TIFF, BMP, PPM and GIF, upright and in RGB or grey.
 
-Pillow decodes them, as it knows rotation, palettes and transparency and refuses truncated files; ITK reads the TIFF
-files that hold measured values instead of 8-bit pictures.
+Pillow decodes them, because it handles rotation, palettes and transparency and refuses truncated files; ITK reads
+TIFF files with measured values instead of 8-bit pictures.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from monai_r2unet.errors import InputError
 __all__ = ["ENDINGS", "read_photograph"]
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".ppm.gz", ".pgm.gz")
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "PPM")  # others, such as EPS, would start programs
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "PPM")  # others, such as EPS, would start external programs
 GREY = ("1", "L", "LA")
 COLOUR = ("RGB", "RGBA", "P", "PA", "YCbCr")
 DEEP = ("I", "I;16", "I;16B")  # grey with 16 bits
@@ -29,16 +29,16 @@ DEEP = ("I", "I;16", "I;16B")  # grey with 16 bits
 def read_photograph(path: Path) -> sitk.Image:
     """Read one picture, completely or not at all, as every viewer shows it.
 
-    A rotation that is only noted in the file (EXIF) is applied, so that a mask of the picture lies on the upright grid.
-    Palettes are resolved. Colour of 16 bits is reduced to 8, its upper ones; colour profiles are not applied. Alpha is
-    left out where it is opaque everywhere.
+    A rotation noted in the file (EXIF) is applied, so a mask of the picture lies on the upright grid. Palettes are
+    resolved. 16-bit colour is reduced to its upper 8 bits; colour profiles are not applied. A completely opaque alpha
+    channel is dropped.
 
     Args:
-        path: one of `ENDINGS`; what counts is the content, not the ending.
+        path: One of `ENDINGS`; the content decides the format, not the ending.
 
     Returns:
-        2D, spacing 1: a vector of three uint8 for colour; scalar for grey, uint8 (1-bit: 0 and 255), uint16, or the
-        type that a TIFF holds.
+        2D, spacing 1: a vector of three uint8 for colour; a scalar for grey: uint8 (1-bit: 0 and 255), uint16, or the
+        TIFF's own type.
 
     Raises:
         InputError: several pages, transparent pixels, or colours that are not RGB.
@@ -48,17 +48,17 @@ def read_photograph(path: Path) -> sitk.Image:
     if path.name.lower().endswith(".gz"):
         data = gzip.decompress(data)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd metadata, which do not matter here
+        warnings.simplefilter("ignore")  # about odd metadata, which do not matter here
         try:
             with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
                 if picture.format == "PNG":
-                    picture.verify()  # compares the checksums, which decoding does not
+                    picture.verify()  # verifies the checksums, which decoding does not
             with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
                 _check_pages(path, picture)
                 if picture.format != "TIFF" or picture.mode in (*GREY, *COLOUR, "CMYK", "LAB"):
                     return _decoded(path, picture)
         except UnidentifiedImageError:
-            if data[:2] not in (b"II", b"MM"):  # how a TIFF starts
+            if data[:2] not in (b"II", b"MM"):  # the first bytes of a TIFF
                 raise
     return _measured(path)
 
@@ -82,13 +82,13 @@ def _decoded(path: Path, picture: Image.Image) -> sitk.Image:
 
 
 def _measured(path: Path) -> sitk.Image:
-    """Read a TIFF of one value a pixel, of any type."""
+    """Read a TIFF with one value per pixel, of any type."""
     image: sitk.Image = sitk.ReadImage(str(path), imageIO="TIFFImageIO")
     if image.GetNumberOfComponentsPerPixel() > 1:
         raise InputError(f"{path} has colours of type {image.GetPixelIDTypeAsString()}, expected RGB with 8 or 16 bits")
     if image.GetDimension() != 2:
         raise InputError(f"{path} holds {image.GetSize()[2]} pages, expected one picture: save each page by itself")
-    image.SetSpacing((1.0, 1.0))  # not the resolution of a print
+    image.SetSpacing((1.0, 1.0))  # ignores the print resolution
     return image
 
 

@@ -1,7 +1,6 @@
-"""Reading of images, without MONAI, which takes seconds to import.
+"""Read images without MONAI, which takes seconds to import.
 
-A file becomes a `SimpleITK.Image` (LPS, mm) whose pixels were all read and whose geometry was checked, or an
-`InputError`.
+The result is a `SimpleITK.Image` (LPS, mm) with all pixels read and its geometry checked, or an `InputError`.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ __all__ = ["IMAGE_FORMATS", "Pathlike", "quiet_itk", "read_image", "read_image_w
 
 Pathlike = str | os.PathLike[str]
 
-IMAGE_FORMATS = (*READERS, ".dcm")  # and folders of DICOM
+IMAGE_FORMATS = (*READERS, ".dcm")  # and DICOM folders
 
 
 def read_image(path: Pathlike, *, series: str | None = None) -> sitk.Image:
@@ -34,14 +33,14 @@ def read_image(path: Pathlike, *, series: str | None = None) -> sitk.Image:
     Args:
         path: NIfTI, NRRD, MetaImage or DICOM file, photograph (see `photographs.read_photograph`), or a folder with the
             slices of one DICOM series.
-        series: the SeriesInstanceUID to read from a folder that holds several.
+        series: The SeriesInstanceUID to read from a folder that holds several.
 
     Returns:
-        A 3D image in LPS and mm (one slice has size X x Y x 1), or a 2D image for a photograph; colour is a vector
-        image. DICOM is rescaled (HU for CT). Integers stay integers where that is exact.
+        A 3D image in LPS and mm (a single slice has size X x Y x 1), or a 2D image for a photograph; colour is a vector
+        image. DICOM is rescaled (HU for CT). Integers remain integers if the result is exact.
 
     Raises:
-        InputError: nothing there, an unknown format, a damaged or truncated file, or an image that is not one regular
+        InputError: no such file, an unknown format, a damaged or truncated file, or an image that is not one regular
             volume.
     """
     path = Path(path)
@@ -50,7 +49,7 @@ def read_image(path: Pathlike, *, series: str | None = None) -> sitk.Image:
             return _read(path, series)
     except InputError:
         raise
-    # Whatever a damaged header makes nibabel, ITK or zlib raise, its cause is the file.
+    # Whatever nibabel, ITK or zlib raise on a damaged header, the file is the cause.
     except Exception as error:
         raise InputError(
             f"{path} could not be read ({reason_of(error)}): check that it is complete and is what its name says"
@@ -58,17 +57,17 @@ def read_image(path: Pathlike, *, series: str | None = None) -> sitk.Image:
 
 
 def read_image_with_notes(path: Pathlike, *, series: str | None = None) -> tuple[sitk.Image, list[str]]:
-    """As `read_image`, with the sentences of its warnings for the user instead of the warnings."""
+    """Like `read_image`, but returns the messages of its warnings instead of issuing them."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         image = read_image(path, series=series)
-    # Other categories are notices of other libraries.
+    # Other categories come from other libraries.
     return image, [str(warning.message) for warning in caught if warning.category is UserWarning]
 
 
 @contextlib.contextmanager
 def quiet_itk() -> Iterator[None]:
-    """Silence the warnings that ITK prints from C++ and nibabel logs; what matters in them is checked here."""
+    """Silence ITK's C++ warnings and nibabel's log; everything relevant is checked here."""
     before = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     nibabel = logging.getLogger("nibabel.global")
@@ -83,7 +82,7 @@ def quiet_itk() -> Iterator[None]:
 
 
 def reason_of(error: Exception) -> str:
-    """Pick what tells most in the many lines of an ITK error: the last, where the innermost reader speaks."""
+    """Pick the most informative line of an ITK error: the last one, from the innermost reader."""
     lines = [line.strip() for line in str(error).splitlines()]
     told = [line for line in lines if line and not line.startswith(("Reason:", "-"))] or [type(error).__name__]
     return re.sub(r"^.*ERROR: (\w+\(0x[0-9a-f]+\): )?", "", told[-1]).rstrip(".:!")

@@ -1,4 +1,4 @@
-"""Some axial slices of a volume, whatever way its voxels are stored."""
+"""Selected axial slices of a volume, however its voxels are stored."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ UP = 2  # patient axis from feet to head
 
 
 def axial_axis(image: sitk.Image) -> int:
-    """The axis of the stored image, 0 to 2, along which axial slices are stacked; found as MONAI's Orientation does.
+    """The axis of the stored image, 0 to 2, along which axial slices are stacked, as in MONAI's Orientation.
 
-    Up to 45 degrees of obliquity it is the one nearest to the body's long axis. Beyond, the stored axis that lies
-    closest to any body axis takes that one first, so that the order of the axes in the file never matters.
+    Up to 45 degrees of obliquity it is the axis nearest to the body's long axis. Beyond that, the stored axis closest
+    to any body axis is assigned first, so that the order of the axes in the file never matters.
 
     Args:
-        image: 3D.
+        image: 3D image.
     """
     affine = np.eye(4)
     affine[:3, :3] = axes_in_mm(image)
@@ -33,14 +33,14 @@ def axial_axis(image: sitk.Image) -> int:
 def take_slices(image: sitk.Image, indices: Sequence[int]) -> sitk.Image:
     """A volume of only these axial slices, in this order.
 
-    Between slices its spacing means nothing: it is for segmentation slice by slice.
+    Its spacing between slices is meaningless: use it only for slice-by-slice segmentation.
 
     Args:
-        image: 3D.
-        indices: along the image's axial axis.
+        image: 3D image.
+        indices: Slice indices along the image's axial axis.
 
     Raises:
-        InputError: if the image is not 3D, or an index is repeated or outside of it.
+        InputError: if the image is not 3D, or an index is repeated or out of range.
     """
     if image.GetDimension() != 3:
         raise InputError("slices can only be chosen from a volume, but the image is a 2D picture: leave out `slices`")
@@ -56,7 +56,7 @@ def take_slices(image: sitk.Image, indices: Sequence[int]) -> sitk.Image:
 
 
 def put_slices(part: sitk.Image, indices: Sequence[int], image: sitk.Image) -> sitk.Image:
-    """The inverse of `take_slices` for a mask: on the grid of ``image``, 0 wherever no slice was taken."""
+    """The inverse of `take_slices` for a mask: on the grid of ``image``, 0 in the slices that were not taken."""
     array = np.zeros(image.GetSize()[::-1], np.uint8)
     where: list[slice | list[int]] = [slice(None)] * 3
     where[2 - axial_axis(image)] = list(indices)

@@ -1,4 +1,4 @@
-"""Writing of images, without MONAI, which takes seconds to import: each file appears whole or not at all."""
+"""Write images atomically, without MONAI, which takes seconds to import."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from monai_r2unet.images.reading import Pathlike, quiet_itk, read_image, reason_
 
 __all__ = ["MASK_FORMATS", "check_output", "check_place", "write_image", "write_png"]
 
-MASK_FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha")  # one file each, so that it appears whole or not at all
+MASK_FORMATS = (".nii.gz", ".nii", ".nrrd", ".mha")  # single-file formats, which can be written atomically
 
 
 def check_output(path: Pathlike, *, overwrite: bool) -> None:
     """Check, before any work is done, that an image can be written to `path`.
 
     Raises:
-        InputError: unknown ending, a file that is there already, or a folder that is missing or not writable.
+        InputError: unknown ending, an existing file, or a folder that is missing or not writable.
     """
     _ending(Path(path))
     check_place(path, overwrite=overwrite)
 
 
 def check_place(path: Pathlike, *, overwrite: bool) -> None:
-    """Check that a file, of whatever kind, can be written to `path`.
+    """Check that a file of any kind can be written to `path`.
 
     Raises:
-        InputError: a file that is there already, or a folder that is missing or not writable.
+        InputError: an existing file, or a folder that is missing or not writable.
     """
     path = Path(path)
     if path.is_dir():
@@ -45,11 +45,11 @@ def check_place(path: Pathlike, *, overwrite: bool) -> None:
 
 
 def write_image(image: sitk.Image, path: Pathlike, *, overwrite: bool = False) -> None:
-    """Write an image, compressed where the format allows, so that it appears under its name whole or not at all.
+    """Write an image atomically, compressed if the format allows it.
 
     Raises:
         InputError: as `check_output`.
-        OutputError: the disk is full or failed; what was there before is untouched.
+        OutputError: the disk is full or failed; an existing file is left untouched.
     """
     check_output(path, overwrite=overwrite)
     path = Path(path)
@@ -57,25 +57,25 @@ def write_image(image: sitk.Image, path: Pathlike, *, overwrite: bool = False) -
         try:
             with quiet_itk():
                 sitk.WriteImage(image, str(temporary), useCompression=True)
-        except RuntimeError as error:  # ITK's
+        except RuntimeError as error:  # raised by ITK
             raise OSError(reason_of(error)) from error
-        try:  # ITK says nothing when the disk is full while it writes NIfTI or NRRD
+        try:  # ITK does not report a full disk when it writes NIfTI or NRRD
             read_image(temporary)
         except InputError as error:
             raise OSError("not written to its end") from error
 
 
 def write_png(picture: sitk.Image, path: Pathlike, *, overwrite: bool = False) -> None:
-    """Write a mask or photograph as PNG, values as they are, so that it appears under its name whole or not at all.
+    """Write a mask or photograph atomically as PNG, with unchanged values.
 
     Args:
-        picture: 2D, uint8, one value or RGB.
-        path: ends with `.png`.
-        overwrite: replace an existing file.
+        picture: 2D image, uint8, scalar or RGB.
+        path: Output file, ending with `.png`.
+        overwrite: Replace an existing file.
 
     Raises:
         InputError: a volume, which PNG cannot hold, or as `check_place`.
-        OutputError: the disk is full or failed; what was there before is untouched.
+        OutputError: the disk is full or failed; an existing file is left untouched.
     """
     path = Path(path)
     if picture.GetDimension() != 2:
@@ -83,7 +83,7 @@ def write_png(picture: sitk.Image, path: Pathlike, *, overwrite: bool = False) -
         raise InputError(f"{path} cannot hold a volume ({shown}), PNG is for pictures: use {', '.join(MASK_FORMATS)}")
     check_place(path, overwrite=overwrite)
     with written_whole(path, ".png") as temporary:
-        # By Pillow: ITK says nothing when the disk is full for the last bytes of a PNG.
+        # Written by Pillow: ITK does not report a disk that is full for the last bytes of a PNG.
         Image.fromarray(sitk.GetArrayFromImage(picture)).save(temporary)
 
 

@@ -1,4 +1,4 @@
-"""The paper's measures, with tables and figures of them."""
+"""The paper's measures, with their tables and figures."""
 
 from monai_r2unet.metrics.measures import CaseMeasures, ConfusionCounts, confusion, evaluate_case, summarize
 from monai_r2unet.metrics.roc import RocHistogram, RocScores, roc_auc

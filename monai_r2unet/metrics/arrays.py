@@ -1,4 +1,4 @@
-"""Masks and probabilities, of whatever library and shape, as checked tensors."""
+"""Masks and probabilities of any library and shape, converted to checked tensors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Array: TypeAlias = "NDArray[Any] | torch.Tensor"
 
 
 def ratio(numerator: float, denominator: float) -> float:
-    """The quotient; NaN where there is nothing to divide by."""
+    """The quotient; NaN if the denominator is 0."""
     return numerator / denominator if denominator else math.nan
 
 
@@ -36,19 +36,19 @@ def check_probabilities(scores: torch.Tensor) -> None:
     if scores.numel() == 0:
         return
     low, high = (float(value) for value in scores.aminmax())
-    # Interpolating probabilities in single precision leaves [0, 1] by a rounding error; NaN fails the comparison.
+    # Interpolating probabilities in single precision can exceed [0, 1] by a rounding error; NaN fails the comparison.
     if not (low >= -1e-3 and high <= 1 + 1e-3):
         raise InputError(f"Probabilities range from {low:g} to {high:g}, expected 0 to 1: apply a sigmoid to logits.")
 
 
 def foreground_of(values: Array, what: str) -> torch.Tensor:
-    """Where a mask is > 0, as a bool tensor; InputError if it holds fractions."""
+    """Convert a mask to bool, true where it is > 0; InputError if it holds fractions."""
     if isinstance(values, torch.Tensor):
         values = values.detach().as_subclass(torch.Tensor)  # a MetaTensor would carry its metadata along
     if "float" in str(values.dtype) and bool((values % 1 != 0).any()):
         raise InputError(f"A mask was expected but {what} holds fractions: apply a threshold to probabilities first.")
     foreground = values > 0
-    # NumPy compares for itself: torch cannot take every array (byte order, uint16, negative strides).
+    # NumPy does the comparison: torch cannot convert every array (byte order, uint16, negative strides).
     return foreground if isinstance(foreground, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(foreground))
 
 

@@ -1,4 +1,4 @@
-"""Figures of a training and of segmentations, as PNG files."""
+"""Figures of a training and its segmentations, as PNG files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _pyplot() -> Any:
 
 
 def agreement_legend(figure: Any) -> None:
-    """Say below a Matplotlib figure what the colours of :func:`agreement_colours` mean."""
+    """Explain the colours of :func:`agreement_colours` below a Matplotlib figure."""
     pyplot = _pyplot()
     handles = [
         pyplot.Rectangle((0, 0), 1, 1, color=np.asarray(colour) / 255.0, label=name)
@@ -38,9 +38,9 @@ def learning_curve(history: Sequence[Mapping[str, float]], key_metric: str, path
     """Draw training loss and validation metric over the epochs.
 
     Args:
-        history: a row an epoch: ``epoch``, ``train_loss`` and, where the epoch was validated, ``key_metric``.
-        key_metric: name of the validation metric.
-        path: of the PNG file.
+        history: One row per epoch: ``epoch``, ``train_loss`` and, if the epoch was validated, ``key_metric``.
+        key_metric: Name of the validation metric.
+        path: Path of the PNG file.
     """
     pyplot = _pyplot()
     figure, loss_axis = pyplot.subplots(figsize=(7, 4), layout="constrained")
@@ -65,9 +65,9 @@ def roc_and_precision_recall(
     """Draw ROC and precision-recall curves side by side.
 
     Args:
-        curves: name in the legend -> curves of one colour, each as false positive rates, sensitivities, precisions.
-        observer: a mask's three of them, drawn as a point.
-        path: of the PNG file.
+        curves: Legend entry -> curves of one colour, each as false positive rates, sensitivities, precisions.
+        observer: The same three values of a mask, drawn as a point.
+        path: Path of the PNG file.
     """
     pyplot = _pyplot()
     figure, (roc, recall) = pyplot.subplots(1, 2, figsize=(11, 5), layout="constrained")
@@ -90,7 +90,7 @@ def roc_and_precision_recall(
 
 
 def best_median_worst(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Those with the highest, middle and lowest ``dice``, with titles; of fewer than three all there are."""
+    """The cases with the highest, median and lowest ``dice``, with titles; all cases if there are fewer than three."""
     ranked = sorted(cases, key=lambda one: -one["dice"])
     if len(ranked) < 3:
         return [*zip(("best", "worst"), ranked, strict=False)]
@@ -98,12 +98,12 @@ def best_median_worst(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, Map
 
 
 def overlays(examples: Sequence[tuple[str, Mapping[str, Any]]], path: Path) -> None:
-    """Draw slices with their masks, one a column: the image above, the agreement with the reference below.
+    """Draw slices with their masks, one per column: the image above, the agreement with the reference below.
 
     Args:
-        examples: (title, slice), a slice being a mapping with ``image`` (X, Y) or (X, Y, 3) from 0 to 1, ``label`` and
-            ``prediction`` (X, Y), ``dice`` and ``name``.
-        path: of the PNG file; without examples nothing is written.
+        examples: (title, slice) pairs; a slice is a mapping with ``image`` (X, Y) or (X, Y, 3) from 0 to 1, ``label``
+            and ``prediction`` (X, Y), ``dice`` and ``name``.
+        path: Path of the PNG file; nothing is written without examples.
     """
     if not examples:
         return
@@ -113,7 +113,7 @@ def overlays(examples: Sequence[tuple[str, Mapping[str, Any]]], path: Path) -> N
     )
     for column, (title, one) in zip(axes.T, examples, strict=True):
         painted = agreement_colours(one["image"], one["prediction"], one["label"])
-        # Arrays are (x, y); a picture's rows are y.
+        # Arrays are (x, y); the rows of a picture are y.
         column[0].imshow(np.clip(one["image"], 0, 1).swapaxes(0, 1), cmap="gray", vmin=0, vmax=1)
         column[1].imshow(painted.transpose(1, 0, 2))
         column[0].set_title(f"{title}: Dice {one['dice']:.4f}", fontsize=11)

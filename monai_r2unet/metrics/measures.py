@@ -1,9 +1,9 @@
-"""The measures of the R2U-Net paper (Section IV.B), each computed once, from confusion counts.
+"""The measures of the R2U-Net paper (Section IV.B), each computed in one place, from confusion counts.
 
-Two aggregations, always named: *pooled* (one confusion table over the pixels of all images) and *per image* (a measure
-of each image, then mean and standard deviation). F1 and Dice of one confusion table are the same number,
+Two aggregations, always named: *pooled* (one confusion table over the pixels of all images) and *per image* (mean and
+standard deviation of each image's measure). F1 and Dice of one confusion table are the same number,
 2TP / (2TP + FP + FN); the two columns of the paper can only differ because they are aggregated differently.
-docs/reference/metrics.md has the definitions and the conventions for empty masks.
+docs/reference/metrics.md gives the definitions and the conventions for empty masks.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ MEASURES = ("accuracy", "sensitivity", "specificity", "precision", "balanced_acc
 
 @dataclass(frozen=True)
 class ConfusionCounts:
-    """Pixels by prediction and reference; counts of several images add up with ``+``.
+    """Pixel counts by prediction and reference; counts of several images add up with ``+``.
 
-    A measure that is undefined is NaN: everything without any pixel, sensitivity without reference foreground,
-    specificity without reference background, precision without predicted foreground. Dice, F1 and Jaccard of two empty
-    masks are 1: they agree.
+    An undefined measure is NaN: every measure without pixels, sensitivity without reference foreground, specificity
+    without reference background, precision without predicted foreground. Dice, F1 and Jaccard of two empty masks are 1:
+    they agree.
     """
 
     tp: int = 0
@@ -52,7 +52,7 @@ class ConfusionCounts:
     fn: int = 0
 
     def __add__(self, other: ConfusionCounts) -> ConfusionCounts:
-        """The counts of the pixels of both."""
+        """The counts of both together."""
         return ConfusionCounts(self.tp + other.tp, self.fp + other.fp, self.tn + other.tn, self.fn + other.fn)
 
     @property
@@ -82,7 +82,7 @@ class ConfusionCounts:
 
     @property
     def balanced_accuracy(self) -> float:
-        """(sensitivity + specificity) / 2: what a ROC AUC becomes when it is taken of a mask, not of probabilities."""
+        """(sensitivity + specificity) / 2: the ROC AUC of a mask instead of probabilities."""
         return (self.sensitivity + self.specificity) / 2
 
     @property
@@ -97,7 +97,7 @@ class ConfusionCounts:
 
     @property
     def jaccard(self) -> float:
-        """TP / (TP + FP + FN), the paper's Eq. (8); not what its JSC columns hold."""
+        """TP / (TP + FP + FN), the paper's Eq. (8), although its JSC columns hold something else."""
         return self._overlap(self.tp)
 
     def _overlap(self, common: int) -> float:
@@ -111,12 +111,12 @@ def confusion(prediction: Array, reference: Array, valid: Array | None = None) -
     """Count the pixels of two masks by class.
 
     Args:
-        prediction: mask of any shape, foreground where > 0 (bool, 0/1 and 0/255 alike).
-        reference: mask of the same shape.
-        valid: mask of the same shape, such as a retina's field of view; only pixels where > 0 count.
+        prediction: Mask of any shape, foreground where > 0 (bool, 0/1 or 0/255).
+        reference: Mask of the same shape.
+        valid: Mask of the same shape, such as a retina's field of view; only pixels where > 0 count.
 
     Raises:
-        InputError: shapes differ, or a mask holds fractions (probabilities that nobody thresholded).
+        InputError: shapes differ, or a mask holds fractions (probabilities without a threshold).
     """
     check_shapes(prediction, reference, valid)
     predicted = foreground_of(prediction, "the prediction")
@@ -133,7 +133,7 @@ def confusion(prediction: Array, reference: Array, valid: Array | None = None) -
 
 @dataclass(frozen=True)
 class CaseMeasures:
-    """What `summarize` needs of one image: its name, counts and, if there were probabilities, their histogram."""
+    """One image's input to `summarize`: its name, counts and, if there were probabilities, their histogram."""
 
     name: str
     counts: ConfusionCounts
@@ -141,7 +141,7 @@ class CaseMeasures:
 
     @property
     def measures(self) -> dict[str, float]:
-        """Each of `MEASURES`; NaN where undefined, ``auc`` also without probabilities."""
+        """All `MEASURES`; NaN if undefined, ``auc`` also without probabilities."""
         return measures_of(self.counts, self.roc)
 
 
@@ -157,15 +157,15 @@ def evaluate_case(
     """Compare one image's mask with its reference.
 
     Args:
-        name: what the case is called in the results.
-        prediction: mask of any shape, foreground where > 0, after the threshold and all postprocessing.
-        reference: mask of the same shape.
-        probabilities: foreground probabilities in [0, 1] of the same shape; without them there is no ROC AUC.
-        valid: mask of the same shape; only pixels where > 0 count.
-        exact: keep every probability for the exact ROC AUC instead of a histogram.
+        name: The case's name in the results.
+        prediction: Mask of any shape, foreground where > 0, after the threshold and all postprocessing.
+        reference: Mask of the same shape.
+        probabilities: Foreground probabilities in [0, 1] of the same shape; without them there is no ROC AUC.
+        valid: Mask of the same shape; only pixels where > 0 count.
+        exact: Keep every probability for the exact ROC AUC instead of a histogram.
 
     Raises:
-        InputError: shapes differ, or values are not those of a mask or of probabilities.
+        InputError: shapes differ, or values do not form a mask or probabilities.
     """
     counts = confusion(prediction, reference, valid)
     if probabilities is None:
@@ -174,13 +174,13 @@ def evaluate_case(
 
 
 def summarize(cases: Iterable[CaseMeasures]) -> dict[str, Any]:
-    """The measures of a test set, both aggregations, ready for JSON: an undefined measure is None.
+    """The measures of a test set in both aggregations, ready for JSON: undefined measures are None.
 
     Returns:
         ``pooled``: each measure over the pixels of all images, ``auc_error_bound`` and ``pixels`` (AUC only if every
         case has probabilities). ``per_image``: ``mean``, sample standard deviation ``std`` and ``counted``, the number
-        of images in which the measure is defined and over which the two are taken. ``cases``: name, counts and
-        measures of each image.
+        of images in which the measure is defined and which enter the two. ``cases``: name, counts and measures of each
+        image.
 
     Raises:
         InputError: there are no cases.
@@ -208,13 +208,13 @@ def summarize(cases: Iterable[CaseMeasures]) -> dict[str, Any]:
 
 
 def pooled_roc(cases: Sequence[CaseMeasures]) -> RocHistogram | RocScores | None:
-    """That of the pixels of all cases; ``None`` unless every case had probabilities."""
-    rocs: list[Any] = [case.roc for case in cases if case.roc is not None]  # all histograms or all exact
+    """The ROC over the pixels of all cases; ``None`` unless every case has probabilities."""
+    rocs: list[Any] = [case.roc for case in cases if case.roc is not None]  # either all histograms or all exact
     return reduce(operator.add, rocs) if len(rocs) == len(cases) else None
 
 
 def measures_of(counts: ConfusionCounts, roc: RocHistogram | RocScores | None) -> dict[str, float]:
-    """Each of `MEASURES` of some counts; NaN where undefined, and for AUC without a histogram."""
+    """All `MEASURES` for the given counts; NaN if undefined, and for AUC without a histogram."""
     measures = {name: float(getattr(counts, name)) for name in MEASURES if name != "auc"}
     return measures | {"auc": math.nan if roc is None else roc.auc}
 

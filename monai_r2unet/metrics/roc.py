@@ -1,4 +1,4 @@
-"""The ROC curve of foreground probabilities: its area, exactly or from a histogram that adds up over any data."""
+"""ROC curves of foreground probabilities: the area, exact or from a histogram that adds up over any amount of data."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from monai_r2unet.metrics.arrays import Array, check_probabilities, flat_scores,
 
 __all__ = ["RocHistogram", "RocScores", "roc_auc"]
 
-# A power of two, so that sorting a float into its bin is exact.
+# A power of two, so that binning a float is exact.
 _BINS = 4096
-# Pixels binned at a time, so that a CT volume of 1e8 voxels needs no copies wider than a byte a voxel.
+# Pixels binned at a time, so that a CT volume of 1e8 voxels needs no copies wider than one byte per voxel.
 _CHUNK = 2**22
 
 
@@ -21,14 +21,14 @@ _CHUNK = 2**22
 class RocHistogram:
     """Foreground probabilities by reference class in 4096 equal bins over [0, 1]; histograms add up with ``+``.
 
-    ``counts`` is int64, 2 x 4096: row 0 background, row 1 foreground. It gives the ROC AUC of any number of images in
-    64 KiB.
+    ``counts`` is int64, 2 x 4096: row 0 background, row 1 foreground. The ROC AUC of any number of images thus needs
+    only 64 KiB.
     """
 
     counts: torch.Tensor = field(default_factory=lambda: torch.zeros(2, _BINS, dtype=torch.int64))
 
     def __add__(self, other: RocHistogram) -> RocHistogram:
-        """The histogram of the pixels of both."""
+        """The histogram of both together."""
         return RocHistogram(self.counts + other.counts)
 
     @classmethod
@@ -36,12 +36,12 @@ class RocHistogram:
         """Bin one image, a few million pixels at a time.
 
         Args:
-            probabilities: foreground probabilities in [0, 1], any shape.
-            reference: mask of the same shape, foreground where > 0.
-            valid: mask of the same shape; only pixels where > 0 count.
+            probabilities: Foreground probabilities in [0, 1], any shape.
+            reference: Mask of the same shape, foreground where > 0.
+            valid: Mask of the same shape; only pixels where > 0 count.
 
         Raises:
-            InputError: shapes differ, or a probability that counts is outside [0, 1].
+            InputError: shapes differ, or a valid pixel's probability is outside [0, 1].
         """
         scores, positive, counted = flat_scores(probabilities, reference, valid)
         # The index of a bin is class * 4096 + bin: one count serves both classes.
@@ -58,22 +58,23 @@ class RocHistogram:
 
     @property
     def auc(self) -> float:
-        """ROC AUC, within ``auc_error_bound`` of the exact one: pairs in one bin count as ties. NaN for one class."""
+        """ROC AUC, within ``auc_error_bound`` of the exact one: pairs in one bin are ties. NaN for a missing class."""
         background, foreground = self.counts.double()
         background_below = background.cumsum(0) - background
         return ratio(float((foreground * (background_below + background / 2)).sum()), self._pairs)
 
     @property
     def auc_error_bound(self) -> float:
-        """The most by which ``auc`` can be off: half the share of pairs that fall into one bin. NaN for one class."""
+        """Largest possible error of ``auc``: half the share of pairs within one bin. NaN if a class is missing."""
         background, foreground = self.counts.double()
         return ratio(float((foreground * background).sum()) / 2, self._pairs)
 
     @property
     def best_threshold(self) -> float:
-        """The threshold, a multiple of 1/4096, at which Dice is highest: foreground from there on. NaN for one class.
+        """The threshold, a multiple of 1/4096, with the highest Dice; it is itself foreground. NaN if a class is
+        missing.
 
-        For validation data only: a threshold chosen on test data flatters them.
+            For validation data only: choosing the threshold on test data is optimistic.
         """
         if self._pairs == 0:
             return math.nan
@@ -92,19 +93,19 @@ class RocHistogram:
 class RocScores:
     """All foreground probabilities by reference class, for the exact ROC AUC; they add up with ``+``.
 
-    Four bytes a pixel: for test sets of photographs. `RocHistogram` is for everything larger.
+    Needs four bytes per pixel: for test sets of photographs. Use `RocHistogram` for anything larger.
     """
 
     background: torch.Tensor
     foreground: torch.Tensor
 
     def __add__(self, other: RocScores) -> RocScores:
-        """The probabilities of the pixels of both."""
+        """The probabilities of both together."""
         return RocScores(torch.cat([self.background, other.background]), torch.cat([self.foreground, other.foreground]))
 
     @classmethod
     def of(cls, probabilities: Array, reference: Array, valid: Array | None = None) -> RocScores:
-        """Take the pixels of one image; arguments and errors as those of `roc_auc`."""
+        """Collect the pixels of one image; arguments and errors as in `roc_auc`."""
         scores, positive, counted = flat_scores(probabilities, reference, valid)
         if counted is not None:
             scores, positive = scores[counted], positive[counted]
@@ -113,7 +114,7 @@ class RocScores:
 
     @property
     def auc(self) -> float:
-        """The exact ROC AUC, ties counted half. NaN where one of the classes is missing."""
+        """The exact ROC AUC, ties counted half. NaN if a class is missing."""
         background = self.background.sort().values
         below = torch.searchsorted(background, self.foreground).sum()
         below_or_tied = torch.searchsorted(background, self.foreground, right=True).sum()
@@ -121,12 +122,12 @@ class RocScores:
 
     @property
     def auc_error_bound(self) -> float:
-        """0, or NaN where there is no AUC."""
+        """0, or NaN if there is no AUC."""
         return ratio(0.0, self.background.numel() * self.foreground.numel())
 
     @property
     def best_threshold(self) -> float:
-        """That of the histogram of these probabilities, see there."""
+        """The best threshold of the histogram of these probabilities, see `RocHistogram`."""
         scores = torch.cat([self.background, self.foreground])
         positive = torch.arange(scores.numel()) >= self.background.numel()
         return RocHistogram.of(scores, positive).best_threshold
@@ -135,17 +136,17 @@ class RocScores:
 def roc_auc(probabilities: Array, reference: Array, valid: Array | None = None) -> float:
     """The exact ROC AUC: the share of foreground-background pairs in the right order, ties counted half.
 
-    It sorts every pixel, so it is for arrays that fit; `RocHistogram` is for everything else.
+    It sorts all pixels, so the arrays must fit into memory; otherwise use `RocHistogram`.
 
     Args:
-        probabilities: foreground probabilities in [0, 1], any shape.
-        reference: mask of the same shape, foreground where > 0.
-        valid: mask of the same shape; only pixels where > 0 count.
+        probabilities: Foreground probabilities in [0, 1], any shape.
+        reference: Mask of the same shape, foreground where > 0.
+        valid: Mask of the same shape; only pixels where > 0 count.
 
     Returns:
-        The AUC, NaN where one of the classes is missing.
+        The AUC, NaN if a class is missing.
 
     Raises:
-        InputError: shapes differ, or a probability that counts is outside [0, 1].
+        InputError: shapes differ, or a valid pixel's probability is outside [0, 1].
     """
     return RocScores.of(probabilities, reference, valid).auc

@@ -1,4 +1,4 @@
-"""Measures as tables of text."""
+"""Measures as text tables."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ JACCARD_NOTE = (
 
 
 def format_measures(columns: Mapping[str, Mapping[str, float | None]]) -> str:
-    """A table of measures, a row each, with a column for each way of aggregating them.
+    """A table with a row for each measure and a column for each aggregation.
 
     Args:
-        columns: title of the column -> measure -> value; ``None`` or a missing value prints as ``-``.
+        columns: Column title -> measure -> value; ``None`` or a missing value prints as ``-``.
     """
     names = list(dict.fromkeys(name for column in columns.values() for name in column))
     width = max([len(name) for name in names] + [len("measure")])

@@ -28,25 +28,25 @@ class RecurrentConvolution(nn.Module):
     ``h(0) = f(norm_0(w_f * x))`` and ``h(t) = f(norm_t(w_f * x + w_r * h(t-1)))`` for ``t = 1 .. recurrences``.
     ``w_f * x`` does not depend on t and is computed once. With ``recurrences=0`` this is a plain convolution.
 
-    Deviations from the paper: it says nothing of normalisation; here a norm follows every time step, one norm module
-    per step by default, because the statistics of h(0) and h(t) differ and one shared module leaves a gap between
-    training and evaluation.
+    Deviations from the paper, which does not mention normalisation: here a norm follows every time step. By default
+    each step has its own norm module, because the statistics of h(0) and h(t) differ and a shared module leaves a gap
+    between training and evaluation.
 
     Args:
         spatial_dims: 2 or 3.
-        in_channels: channels of the input.
-        out_channels: channels of the output.
-        recurrences: the paper's t, the number of recurrent convolutions after the feed-forward one.
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        recurrences: The paper's t, the number of recurrent convolutions after the feed-forward one.
         recurrence: ``"shared"``, one recurrent kernel w_r for all time steps (Eq. 1); ``"tied"``, w_r = w_f, the form
-            of popular re-implementations, which needs ``in_channels == out_channels`` (a bias then enters with every
+            of popular re-implementations, which needs ``in_channels == out_channels`` (a bias is then added at every
             application of the kernel); ``"unshared"``, a kernel for every time step.
-        norm_per_step: one norm module for every time step, or one for all.
-        kernel_size: of w_f and w_r, odd.
-        act: activation, MONAI's name or (name, arguments); ``None`` for none.
-        norm: normalisation, MONAI's name or (name, arguments); ``None`` for none.
-        dropout: probability of dropping a channel after each time step.
-        bias: whether w_f has a bias (Eq. 1's b; without effect when a norm follows).
-        last_act: whether the last time step is activated and dropped out; a ``"shortcut"`` residual activates after its
+        norm_per_step: A norm module for every time step (True) or one for all (False).
+        kernel_size: Odd size of the kernels w_f and w_r.
+        act: Activation, MONAI's name or (name, arguments); ``None`` for none.
+        norm: Normalisation, MONAI's name or (name, arguments); ``None`` for none.
+        dropout: Probability of dropping a channel after each time step.
+        bias: Give w_f a bias (Eq. 1's b; no effect when a norm follows).
+        last_act: Apply activation and dropout after the last time step; a ``"shortcut"`` residual activates after its
             addition instead.
 
     Raises:
@@ -104,8 +104,8 @@ class RecurrentConvolution(nn.Module):
         )
         acts = [act_drop] * recurrences + [act_drop if last_act else nn.Identity()]
 
-        # A module that serves several time steps is listed several times. Its parameters are registered once, and the
-        # forward pass stays one loop that TorchScript can unroll.
+        # A module shared by several time steps is listed once for each. Its parameters are registered only once, and
+        # the forward pass stays a single loop that TorchScript can unroll.
         self.first_norm = norms[0]
         self.first_act = acts[0]
         self.recurrent_convs = nn.ModuleList(kernels)
@@ -113,7 +113,7 @@ class RecurrentConvolution(nn.Module):
         self.recurrent_acts = nn.ModuleList(acts[1:])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Apply the layer to ``x`` of shape (B, in_channels, H, W[, D]); the spatial size stays."""
+        """Apply the layer to ``x`` of shape (B, in_channels, H, W[, D]); the spatial size is preserved."""
         feed_forward = self.forward_conv(x)
         h: torch.Tensor = self.first_act(self.first_norm(feed_forward))
         for conv, norm, act in zip(self.recurrent_convs, self.recurrent_norms, self.recurrent_acts):  # noqa: B905
@@ -133,14 +133,14 @@ class RecurrentUnit(nn.Module):
 
     Args:
         spatial_dims: 2 or 3.
-        in_channels: channels of the input.
-        out_channels: channels of the output.
-        residual: ``"input"``: the input, projected by a 1x1 convolution where the channels differ, is added to what the
-            RCLs make of it, ``x + F(x)`` (Eq. 3, which needs equal channels); ``"shortcut"``: a 1x1 convolution and
-            norm of the input is added to the RCLs of the input itself and the activation follows the addition (the
-            usual ResU-Net); ``None``: no residual.
-        layers: RCLs in sequence; the paper's figure does not fix the number, its popular re-implementations use 2.
-        **layer: arguments of :class:`RecurrentConvolution`.
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        residual: ``"input"``: adds the input, projected by a 1x1 convolution if the channels differ, to the output of
+            the RCLs, ``x + F(x)`` (Eq. 3, which needs equal channels); ``"shortcut"``: adds a 1x1 convolution and norm
+            of the input to the output of the RCLs, and activates after the addition (the usual ResU-Net); ``None``: no
+            residual.
+        layers: Number of consecutive RCLs; not specified in the paper, 2 in popular re-implementations.
+        **layer: Arguments passed to :class:`RecurrentConvolution`.
 
     Raises:
         ValueError: on an unknown ``residual`` or no layer.
@@ -197,7 +197,7 @@ class RecurrentUnit(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Apply the unit to ``x`` of shape (B, in_channels, H, W[, D]); the spatial size stays."""
+        """Apply the unit to ``x`` of shape (B, in_channels, H, W[, D]); the spatial size is preserved."""
         shortcut = self.project(x)
         out: torch.Tensor = self.layers(shortcut if self.project_first else x)
         if self.residual:
@@ -206,18 +206,18 @@ class RecurrentUnit(nn.Module):
 
 
 class UpConcatenate(nn.Module):
-    """Up-sampling, attention gate where wanted, and concatenation with the encoder's map (paper, Sec. III).
+    """Up-sampling, optional attention gate, and concatenation with the encoder's feature map (paper, Sec. III).
 
-    Max pooling rounds down, so the up-sampled map of an odd size is one row short: it is padded with zeros to the
-    skip's size. Zeros, not copies: replicate padding breaks compiled training.
+    Max pooling rounds down, so the up-sampled map of an odd size is one row short; zeros pad it to the size of the
+    skip. Replicate padding would break compiled training.
 
     Args:
         spatial_dims: 2 or 3.
-        in_channels: channels of the coarse map.
-        skip_channels: channels of the encoder's map, and of the up-sampled one.
+        in_channels: Channels of the coarse feature map.
+        skip_channels: Channels of the encoder's feature map and of the up-sampled one.
         upsample: MONAI's ``UpSample`` mode: ``"deconv"`` (paper), ``"nontrainable"``, ``"pixelshuffle"``, ...
-        attention: gate the skip with the up-sampled map (Oktay et al. 2018, MONAI's ``AttentionBlock``, whose norm is
-            always batch norm).
+        attention: Gate the skip with the up-sampled map (Oktay et al. 2018; MONAI's ``AttentionBlock``, which always
+            uses batch norm).
     """
 
     def __init__(
@@ -238,7 +238,7 @@ class UpConcatenate(nn.Module):
             self.attention = AttentionBlock(spatial_dims, max(skip_channels // 2, 1), skip_channels, skip_channels)
 
     def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-        """Bring ``x`` to the size of ``skip`` and concatenate: (B, 2 * skip_channels, H, W[, D])."""
+        """Up-sample ``x`` to the size of ``skip`` and concatenate: (B, 2 * skip_channels, H, W[, D])."""
         x = self.up(x)
         pad: list[int] = []
         for i in range(x.dim() - 1, 1, -1):
@@ -250,16 +250,16 @@ class UpConcatenate(nn.Module):
 
 
 def freeze_batch_norm(network: nn.Module) -> None:
-    """Keep the batch norms of ``network`` on their running statistics while the rest trains.
+    """Freeze the running statistics of the batch norms of ``network`` while the rest trains.
 
-    Slices with much and with little anatomy give very different batch statistics, so that a network in training mode
-    is another one than it is in evaluation. A last stage of training with frozen statistics closes that gap; scale and
-    shift go on learning. ``network.train()`` does not undo it.
+    Slices with much and with little anatomy have very different batch statistics, so a network behaves differently in
+    training and evaluation mode. A final training stage with frozen statistics closes this gap; scale and shift keep
+    learning. ``network.train()`` does not undo it.
     """
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
-            # What `network.train()` calls on each of its modules.
+            # `network.train()` calls this on each of its modules.
             module.train = MethodType(_stay, module)  # type: ignore[method-assign]
 
 

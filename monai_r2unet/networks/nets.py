@@ -1,7 +1,7 @@
 """The paper's four networks and Attention R2U-Net: one builder, five classes that differ only in their unit.
 
-Source: Alom et al. 2018, arXiv:1802.06955, Sec. III and Fig. 3-5. All return logits: the sigmoid belongs to whoever
-uses them.
+Source: Alom et al. 2018, arXiv:1802.06955, Sec. III and Fig. 3-5. All networks return logits: apply a sigmoid to get
+probabilities.
 """
 
 from __future__ import annotations
@@ -20,37 +20,37 @@ __all__ = ["AttentionR2UNet", "ForwardUNet", "R2UNet", "RUNet", "ResUNet"]
 
 
 class EncoderDecoder(nn.Module):
-    """U-Net of any convolutional unit: encoder, max pooling by 2, up-convolution, concatenation, 1x1 head.
+    """U-Net with any convolutional unit: encoder, max pooling by 2, up-convolution, concatenation, 1x1 head.
 
-    The base of the five networks, which share its arguments so that a configuration can exchange one for another. Any
-    image whose sides are at least ``2 ** (len(channels) - 1)`` pixels is accepted; the output has the input's size.
+    Base class of the five networks, which share its arguments so that they can be exchanged in a configuration. Accepts
+    any image whose sides are at least ``2 ** (len(channels) - 1)`` pixels; the output has the size of the input.
 
     Args:
         spatial_dims: 2 or 3.
-        in_channels: channels of the image.
-        out_channels: channels of the logits.
-        channels: feature maps of each stage, top first; the paper's small network is 16-32-64-128, its large one
+        in_channels: Channels of the image.
+        out_channels: Channels of the logits.
+        channels: Feature maps of each stage, top first; the paper's small network is 16-32-64-128, its large one
             64-128-256-512.
-        recurrences: the paper's t; networks without recurrence take it and do not use it.
-        recurrence: how kernels are shared over time, see :class:`~monai_r2unet.networks.blocks.RecurrentConvolution`;
-            networks without recurrence do not use it, and ``"tied"`` needs the residual ``"input"``.
-        norm_per_step: one norm for every time step; networks without recurrence do not use it.
+        recurrences: The paper's t; networks without recurrence accept and ignore it.
+        recurrence: How kernels are shared over time, see :class:`~monai_r2unet.networks.blocks.RecurrentConvolution`;
+            ignored by networks without recurrence; ``"tied"`` needs the residual ``"input"``.
+        norm_per_step: A norm module for every time step; ignored by networks without recurrence.
         residual: ``"input"`` (Eq. 3) or ``"shortcut"``, see :class:`~monai_r2unet.networks.blocks.RecurrentUnit`;
-            networks without residual do not use it.
-        layers: convolutional layers in a unit.
-        kernel_size: of the convolutional layers, odd.
-        act: activation, MONAI's name or (name, arguments); ``None`` for none.
-        norm: normalisation, MONAI's name or (name, arguments); ``None`` for none.
-        dropout: probability of dropping a channel.
-        bias: whether the feed-forward convolutions have a bias.
+            ignored by networks without residual.
+        layers: Convolutional layers in a unit.
+        kernel_size: Odd kernel size of the convolutional layers.
+        act: Activation, MONAI's name or (name, arguments); ``None`` for none.
+        norm: Normalisation, MONAI's name or (name, arguments); ``None`` for none.
+        dropout: Probability of dropping a channel.
+        bias: Give the feed-forward convolutions a bias.
         upsample: MONAI's ``UpSample`` mode, ``"deconv"`` in the paper.
 
     Raises:
         ValueError: on ``spatial_dims`` other than 2 or 3, fewer than two stages, a stage without channels, or an option
-            its layer refuses.
+            that a layer refuses.
     """
 
-    # What sets the five apart.
+    # The only differences between the five networks.
     _recurrent = True
     _residual = True
     _attention = False
@@ -143,7 +143,7 @@ class ResUNet(EncoderDecoder):
 class R2UNet(EncoderDecoder):
     """R2U-Net: recurrent residual convolutional units, Fig. 4 (d) of the paper. Arguments: :class:`EncoderDecoder`.
 
-    Example:
+    Examples:
         >>> R2UNet(in_channels=3)(torch.zeros(1, 3, 33, 47)).shape
         torch.Size([1, 1, 33, 47])
     """

@@ -1,4 +1,4 @@
-"""Make the networks known to MONAI's bundle parser under MONAI's own module."""
+"""Make the networks available to MONAI's bundle parser in MONAI's own module."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["register"]
 
 
 def register() -> None:
-    """Offer the networks as ``monai.networks.nets.<name>`` too. Calling it again changes nothing.
+    """Offer the networks as ``monai.networks.nets.<name>`` too. Calling it again has no effect.
 
     Raises:
-        RuntimeError: if MONAI has a network of one of these names itself.
+        RuntimeError: if MONAI itself has a network with one of these names.
     """
     for name in nets.__all__:
         network = getattr(nets, name)

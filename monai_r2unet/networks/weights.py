@@ -20,12 +20,12 @@ __all__ = ["is_whole", "latest", "load_weights"]
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file of ``torch.save`` was written to its end, where the directory of its zip archive lies."""
+    """Whether a file of ``torch.save`` is complete: the directory of its zip archive comes last."""
     return zipfile.is_zipfile(path)
 
 
 def latest(folder: str | os.PathLike[str]) -> str:
-    """Path of the newest checkpoint (``*.pt``) in ``folder`` that was written to its end.
+    """Path of the newest complete checkpoint (``*.pt``) in ``folder``.
 
     Raises:
         InputError: if there is none.
@@ -40,8 +40,8 @@ def latest(folder: str | os.PathLike[str]) -> str:
 
 
 def _check_sums(path: Path) -> None:
-    """Compare the checksums inside a file of ``torch.save``, which torch does not when it reads one."""
-    if zipfile.is_zipfile(path):  # else of an old version of torch, without any
+    """Verify the checksums inside a file of ``torch.save``, which torch does not do itself."""
+    if zipfile.is_zipfile(path):  # files of old torch versions have no checksums
         with zipfile.ZipFile(path) as archive:
             bad = archive.testzip()
         if bad is not None:
@@ -56,17 +56,18 @@ def _tensors(weights: Any) -> list[tuple[Any, torch.Tensor]]:
 
 
 def load_weights(network: nn.Module, path: str | os.PathLike[str], expected_sha256: str | None = None) -> None:
-    """Load a state dict into ``network``, without executing anything in the file (``weights_only=True``).
+    """Load a state dict into ``network`` without executing code from the file (``weights_only=True``).
 
     Args:
-        network: receives the weights.
-        path: of the state dict, as written by ``torch.save``.
-        expected_sha256: checksum of the file, compared before anything is read from it.
+        network: The network that receives the weights.
+        path: Path of the state dict, as written by ``torch.save``.
+        expected_sha256: The file's checksum, verified before anything is read.
 
     Raises:
-        InputError: if the file is missing, differs from its checksum, is no state dict, or does not fit the network.
+        InputError: if the file is missing, does not match its checksum, is not a state dict, or does not fit the
+            network.
     """
-    import torch  # here, because it takes seconds and checksums do without it
+    import torch  # imported late: it takes seconds, and checksums do not need it
 
     path = Path(path)
     if not path.is_file():
@@ -84,7 +85,7 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str], expected_sha2
     try:
         _check_sums(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # whatever is wrong with the file is told below, once
+            warnings.simplefilter("ignore")  # whatever is wrong with the file is reported below, once
             weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds on damaged files
         raise InputError(

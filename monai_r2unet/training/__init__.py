@@ -1,1 +1,1 @@
-"""What a bundle's training needs beyond MONAI: handlers, resuming, several processes."""
+"""What a bundle's training needs beyond MONAI: handlers, resuming, multiple processes."""

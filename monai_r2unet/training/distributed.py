@@ -1,6 +1,6 @@
-"""Several processes that train one network, as torchrun starts them: on GPUs with NCCL, on CPUs with gloo.
+"""Several processes that train one network, started by torchrun: on GPUs with NCCL, on CPUs with gloo.
 
-docs/how-to/distributed.md says what equals a training in one process, and what ends or restarts a job.
+docs/how-to/distributed.md explains how this compares with training in one process, and what ends or restarts a job.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from monai_r2unet.errors import InputError
 
 __all__ = ["agree", "meet", "parallel", "share", "start"]
 
-# Hosts read their data at different speeds, so the wait for the slowest to have loaded it is not that for a lost one.
+# Hosts read their data at different speeds: waiting for the slowest to load is not waiting for a lost one.
 LOADING = timedelta(minutes=30)
 
 
@@ -26,11 +26,11 @@ def start(device: torch.device | str, timeout: float) -> None:
     """Join the other processes of the job.
 
     Args:
-        device: of this process; decides between NCCL and gloo.
-        timeout: seconds that a process waits for the others, in any step that they take together, before it gives up.
+        device: This process's device; selects NCCL or gloo.
+        timeout: Seconds that a process waits for the others, in any collective step, before it fails.
 
     Raises:
-        InputError: if torchrun has not started this process, or the timeout is not a number above 0.
+        InputError: if torchrun did not start this process, or the timeout is not a positive number.
     """
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout <= 0:
         raise InputError(f"--timeout is {timeout!r}, expected seconds, a number above 0")
@@ -45,16 +45,16 @@ def start(device: torch.device | str, timeout: float) -> None:
     if not distributed.is_initialized():
         backend, wait = "nccl" if device.type == "cuda" else "gloo", timedelta(seconds=timeout)
         store, rank, processes = next(rendezvous("env://", timeout=wait))
-        # torchrun keeps one store over its restarts, in which this attempt must not find the addresses of the last one.
+        # torchrun keeps one store across restarts; this attempt must not find the addresses of the previous one.
         prefixed = distributed.PrefixStore  # type: ignore[attr-defined]
         attempt = prefixed(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         distributed.init_process_group(backend, store=attempt, rank=rank, world_size=processes, timeout=wait)
 
 
 def parallel(network: nn.Module) -> DistributedDataParallel:
-    """Wrap ``network`` so that all processes train it together, from the weights of the first.
+    """Wrap ``network`` so that all processes train it together, starting from the weights of the first.
 
-    On GPUs its batch norms see the batches of all processes as one. PyTorch has no such batch norm for CPUs.
+    On GPUs its batch norms use the batches of all processes as one. PyTorch has no synchronised batch norm for CPUs.
     """
     device = next(network.parameters()).device
     if device.type != "cuda":
@@ -63,12 +63,12 @@ def parallel(network: nn.Module) -> DistributedDataParallel:
 
 
 def meet(training: Sized, validation: Sized, shared_out: bool) -> None:
-    """Wait until every process has loaded its data, much longer than for anything later.
+    """Wait until every process has loaded its data; this timeout is much longer than any later one.
 
     Args:
-        training: data set of this process.
-        validation: the same.
-        shared_out: a sampler shares their items among the processes, so that each needs at least one.
+        training: Training data set of this process.
+        validation: Validation data set of this process.
+        shared_out: A sampler divides the items among the processes, so each process needs at least one.
 
     Raises:
         InputError: if there are fewer items than processes.
@@ -80,14 +80,14 @@ def meet(training: Sized, validation: Sized, shared_out: bool) -> None:
                 f"the {name} data have {len(data)} slices for {processes} processes, expected at least one for each; "
                 "start fewer processes"
             )
-    # Over gloo on GPUs too: NCCL knows no barrier with a time limit of its own.
+    # Over gloo on GPUs too: NCCL has no barrier with its own time limit.
     group = distributed.new_group(backend="gloo", timeout=LOADING)
     distributed.monitored_barrier(group, LOADING)
     distributed.destroy_process_group(group)
 
 
 def agree(answer: str) -> str:
-    """The first answer that is not empty, in the order of the processes; in a training of one process its own."""
+    """The first non-empty answer, in the order of the processes; without other processes, this one's own."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return answer
     answers = [""] * distributed.get_world_size()

@@ -21,16 +21,16 @@ __all__ = ["EvaluationReport"]
 class EvaluationReport:
     """Measure every case of an evaluation, write ``evaluation.json`` and print its table.
 
-    Where the cases have a field of view, there are two results, ``inside_fov`` and ``whole_image``; otherwise there is
-    one, not set apart by a name.
+    If the cases have a field of view, there are two results, ``inside_fov`` and ``whole_image``; otherwise there is a
+    single, unnamed one.
 
     Args:
-        output_dir: folder of the result.
-        describe: facts to write beside the measures (weights, data, device, ...).
-        threshold: a voxel is foreground from this probability on.
-        exact_auc: keep every probability for the exact ROC AUC, 4 bytes a pixel, instead of a histogram.
-        find_threshold: also tell the threshold at which the pooled Dice is highest, inside the field of view where
-            there is one. For validation data only: a threshold chosen on test data flatters them.
+        output_dir: Folder of the result.
+        describe: Facts to write beside the measures (weights, data, device, ...).
+        threshold: A voxel is foreground at or above this probability.
+        exact_auc: Keep every probability for the exact ROC AUC, 4 bytes per pixel, instead of a histogram.
+        find_threshold: Also report the threshold with the highest pooled Dice, inside the field of view if there is
+            one. For validation data only: choosing the threshold on test data is optimistic.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class EvaluationReport:
         for item, drawn in zip(evaluator.state.output, evaluator.state.batch, strict=True):
             pred, label = torch.as_tensor(item["pred"]), torch.as_tensor(item["label"])
             image = str(item["image"].meta["filename_or_obj"])
-            # A bundle that does not load fields of view leaves the path.
+            # A bundle that does not load fields of view leaves their paths.
             fov = drawn["fov"] if isinstance(drawn.get("fov"), torch.Tensor) else None
             for what, mask in (("label", label), ("fov", fov)):
                 if mask is not None and pred.shape != mask.shape:
@@ -100,7 +100,7 @@ class EvaluationReport:
             text = "\n\n".join(f"{name}: {format_summary(part)}" for name, part in summary.items())
         else:
             text = format_summary(summary)
-        # For whoever runs the evaluator as an engine, such as a federation's client.
+        # For code that runs the evaluator as an engine, such as a federated client.
         evaluator.state.metrics.update({name: value for name, value in whole["pooled"].items() if value is not None})
         self.output_dir.mkdir(parents=True, exist_ok=True)
         facts = {**self.describe, "threshold": self.threshold, "versions": versions()}

@@ -1,4 +1,4 @@
-"""Ignite handlers that show a training while it runs, keep its checkpoints, and report on it when it ends."""
+"""Ignite handlers that show a training's progress, keep its checkpoints, and report its results."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["AtomicCheckpointSaver", "TrainingProgress", "TrainingReport", "attac
 
 
 class AtomicCheckpointSaver(CheckpointSaver):
-    """MONAI's, whose files appear whole or not at all: a training may be killed at any time, and its disk be full."""
+    """MONAI's saver with atomic writes: a training may be killed at any time, and its disk may be full."""
 
     def __init__(self, *args: Any, key_metric_filename: str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, key_metric_filename=key_metric_filename, **kwargs)
@@ -43,7 +43,7 @@ class AtomicCheckpointSaver(CheckpointSaver):
 
 
 class _WholeFiles(BaseSaveHandler):
-    """Writes checkpoints into `folder`, under the name that Ignite gives them or all under `filename`."""
+    """Write checkpoints into `folder`, under the name that Ignite gives them or always under `filename`."""
 
     def __init__(self, folder: Path, filename: str | None) -> None:
         self.folder = folder
@@ -55,36 +55,37 @@ class _WholeFiles(BaseSaveHandler):
             torch.save(checkpoint, temporary)
 
     def remove(self, filename: str) -> None:
-        # Ignite removes the old before it writes the new; of one name, the new takes the place of the old.
+        # Ignite removes the old file before it writes the new one; with a fixed name, the new file replaces the old
+        # one.
         if self.filename is None:
             (self.folder / filename).unlink(missing_ok=True)
 
 
 class TrainingProgress:
-    """A progress bar for each epoch with the loss, and after each validation a line with its key metric.
+    """A progress bar with the loss for each epoch, and after each validation a line with its key metric.
 
     Args:
-        validator: the engine that validates, of which the key metric is shown.
-        key_metric: its name in ``validator.state.metrics``.
+        validator: The validation engine whose key metric is shown.
+        key_metric: The metric's name in ``validator.state.metrics``.
     """
 
     def __init__(self, validator: Engine, key_metric: str) -> None:
         self.validator = validator
         self.key_metric = key_metric
         self.last_epoch = 0
-        # Silent where nobody watches: a log file has the line of each epoch.
+        # Silent without a terminal: a log file has the line of each epoch.
         self.bar = ProgressBar(desc="Epoch", persist=False, file=sys.stderr, disable=None)
 
     def attach(self, trainer: Engine) -> None:
         """Show the progress of ``trainer``."""
         self.bar.attach(trainer, output_transform=lambda output: {"loss": _loss(output)})
-        # The validator's own handlers have the metric ready when its run completes.
+        # The validator's own handlers have computed the metric when its run completes.
         self.validator.add_event_handler(Events.COMPLETED, self._validated, trainer)
 
     def _validated(self, validator: Engine, trainer: Engine) -> None:
         value = validator.state.metrics.get(self.key_metric)
-        # Once an epoch: the report at the end of the training validates again, and if all epochs were done when it was
-        # resumed, there is no loss.
+        # Once per epoch: the report at the end of the training validates again, and if all epochs were complete before
+        # resuming, there is no loss.
         if value is not None and trainer.state.output is not None and trainer.state.epoch > self.last_epoch:
             self.last_epoch = trainer.state.epoch
             self.bar.log_message(
@@ -95,20 +96,20 @@ class TrainingProgress:
 
 
 class TrainingReport:
-    """Keep the history of a training, and at its end write and print what the best network does on the validation set.
+    """Keep the history of a training; at its end, write and print the best network's results on the validation set.
 
-    Writes to ``output_dir``: ``history.csv`` (a row an epoch, continued by a resumed training), ``learning_curve.png``,
-    ``overlays.png`` (best, median and worst validation slice that shows or should show something), ``results.json``.
+    Writes to ``output_dir``: ``history.csv`` (one row per epoch, continued after resuming), ``learning_curve.png``,
+    ``overlays.png`` (best, median and worst validation slice with foreground in mask or reference), ``results.json``.
 
     Args:
-        validator: evaluates the network on single slices.
-        network: the network; it takes on the best weights while they are reported on.
-        output_dir: folder of the results.
-        best_weights: state dict of the best epoch, written before by a checkpoint handler.
-        key_metric: name in ``validator.state.metrics`` by which epochs were compared.
-        describe: facts to write into ``results.json`` beside the metrics (seed, schedule, ...).
-        keep_history: continue ``history.csv`` instead of starting it again.
-        best_saver: what writes ``best_weights``; a resumed training tells it what there was to beat.
+        validator: Evaluates the network on single slices.
+        network: The network; it receives the best weights for the report.
+        output_dir: Folder of the results.
+        best_weights: State dict of the best epoch, written earlier by a checkpoint handler.
+        key_metric: Name in ``validator.state.metrics`` by which epochs are compared.
+        describe: Facts to write into ``results.json`` beside the metrics (seed, schedule, ...).
+        keep_history: Continue ``history.csv`` instead of starting a new one.
+        best_saver: The writer of ``best_weights``; a resumed training passes it the best score so far.
     """
 
     def __init__(
@@ -137,7 +138,7 @@ class TrainingReport:
         self._validated = False
 
     def attach(self, trainer: Engine) -> None:
-        """Report on ``trainer``: in distributed training on every process, of which the first writes."""
+        """Report on ``trainer``; in distributed training in every process, but only the first one writes."""
         trainer.add_event_handler(Events.STARTED, self._started)
         trainer.add_event_handler(Events.ITERATION_COMPLETED, self._iterated)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self._epoch)
@@ -154,12 +155,13 @@ class TrainingReport:
                 self.history = [
                     {key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)
                 ]
-        # A checkpoint may be older than the last row; a trainer that goes on, as in federated learning, keeps them all.
+        # A checkpoint may be older than the last row; a trainer that continues, as in federated learning, keeps all
+        # rows.
         self.history = [row for row in self.history if row["epoch"] <= trainer.state.epoch]
         self._restore_best()
 
     def _restore_best(self) -> None:
-        """Keep the weights of the best epoch so far: the first epoch after a resumption may be worse."""
+        """Keep the weights of the best epoch so far: the first epoch after resuming may be worse."""
         validated = [row for row in self.history if self.key_metric in row]
         if not validated or not is_whole(self.best_weights):
             return
@@ -191,15 +193,15 @@ class TrainingReport:
 
     def _completed(self, trainer: Engine) -> None:
         network = getattr(self.network, "module", self.network)
-        # In federated learning others go on with what the training ended with.
+        # In federated learning the clients continue with the final weights.
         last_weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
         if idist.get_rank() == 0 and self.best_weights.exists():
             network.load_state_dict(torch.load(self.best_weights, map_location="cpu", weights_only=True))
-        share(network)  # the first process may be alone on the host with the file
+        share(network)  # the first process may be the only one whose host has the file
         slices: list[dict[str, Any]] = []
         collect = self.validator.add_event_handler(Events.ITERATION_COMPLETED, _collect_slices, slices)
         best_before = self.validator.state.best_metric, self.validator.state.best_metric_epoch
-        # As of the best epoch, where its measures are in TensorBoard already.
+        # Logged for the best epoch, whose measures are already in TensorBoard.
         self.validator.run(best_before[1] if best_before[1] > 0 else trainer.state.epoch)
         self.validator.state.best_metric, self.validator.state.best_metric_epoch = best_before
         collect.remove()
@@ -222,15 +224,15 @@ class TrainingReport:
 
 
 def _loss(output: Any) -> float:
-    """The loss from what MONAI's trainer puts into its state: a list of decollated outputs, or one mapping."""
+    """The loss in the state of MONAI's trainer: a list of decollated outputs, or one mapping."""
     first = output[0] if isinstance(output, list) else output
     return float(torch.as_tensor(first["loss"]).detach())
 
 
 def _collect_slices(validator: Engine, slices: list[dict[str, Any]]) -> None:
-    # With a postprocessing the engine decollates its batch: a list of slices, like its output.
+    # With postprocessing the engine decollates its batch: a list of slices, like its output.
     for item, drawn in zip(validator.state.output, validator.state.batch, strict=True):
-        if "case" not in drawn:  # patches are too small to look at
+        if "case" not in drawn:  # patches are too small to be shown
             continue
         prediction = torch.as_tensor(item["pred"]) >= 0.5
         label = torch.as_tensor(item["label"]) > 0
@@ -252,12 +254,12 @@ def _collect_slices(validator: Engine, slices: list[dict[str, Any]]) -> None:
 
 
 def slice_name(drawn: Mapping[str, Any]) -> str:
-    """What an item of a bundle's data set is called: its case, and its slice where it is one of a volume."""
+    """Name of an item of a bundle's data set: its case and, in a volume, its slice."""
     return f"{drawn['case']}, slice {int(drawn['slice'])}" if "slice" in drawn else str(drawn["case"])
 
 
 def displayable(image: torch.Tensor) -> npt.NDArray[np.float32]:
-    """A slice (1, X, Y), from 0 to 1 already, or a standardised photograph (3, X, Y), as (X, Y) or (X, Y, 3)."""
+    """Convert a slice (1, X, Y), already from 0 to 1, or a standardised photograph (3, X, Y) to (X, Y) or (X, Y, 3)."""
     if len(image) == 1:
         return np.asarray(image[0].cpu())
     image = image.movedim(0, -1).cpu()

@@ -1,4 +1,4 @@
-"""The paper's measures as a metric of Ignite engines, so that a bundle can name it in its JSON."""
+"""The paper's measures as a metric for Ignite engines, which a bundle can name in its JSON."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ __all__ = ["SegmentationMetrics"]
 class SegmentationMetrics(Metric):
     """All pooled measures as one Ignite metric, for the ``key_metric`` of a MONAI evaluator.
 
-    Attached as ``{"val_dice": SegmentationMetrics(...)}`` it writes every measure, ``val_accuracy`` to ``val_auc``, and
-    the attached name is the one by which MONAI selects checkpoints. ``val_best_threshold`` is the threshold at which
-    Dice would have been highest: the one to segment and test with. Counts are summed over all processes.
+    Attached as ``{"val_dice": SegmentationMetrics(...)}`` it writes every measure, ``val_accuracy`` to ``val_auc``;
+    MONAI selects checkpoints by the attached name. ``val_best_threshold`` is the threshold with the highest Dice, to be
+    used for segmenting and testing. Counts are summed over all processes.
 
     Args:
-        output_transform: gives the ``(probabilities, labels)`` of a batch, such as
+        output_transform: Returns the ``(probabilities, labels)`` of a batch, such as
             ``monai.handlers.from_engine(["pred", "label"])``: each a list of 1 x H x W [x D] tensors or one tensor with
-            a batch dimension before. Probabilities are in [0, 1]; labels are foreground where > 0.
-        threshold: a pixel is foreground from this probability on.
-        prefix: goes before the name of each measure.
-        valid_key: where the engine's batch has the masks of valid pixels, such as ``"fov"``; None counts every pixel.
+            a leading batch dimension. Probabilities are in [0, 1]; labels are foreground where > 0.
+        threshold: A pixel is foreground at or above this probability.
+        prefix: Prefix of each measure's name.
+        valid_key: Key of the masks of valid pixels in the engine's batch, such as ``"fov"``; None counts every pixel.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class SegmentationMetrics(Metric):
         prefix: str = "val_",
         valid_key: str | None = None,
     ) -> None:
-        """See the class."""
+        """See the class docstring."""
         self.threshold = threshold
         self.prefix = prefix
         self.valid_key = valid_key
@@ -65,14 +65,14 @@ class SegmentationMetrics(Metric):
                     f"Predictions of shape {tuple(scores.shape)} have {scores.shape[0]} channels, expected 1, the "
                     "foreground probability: end the postprocessing with a sigmoid."
                 )
-            # The histogram comes first: it rejects what is not a probability.
+            # The histogram comes first: it rejects values that are not probabilities.
             self._histogram += RocHistogram.of(scores, label, valid).counts
             counts = confusion(scores >= self.threshold, label, valid)
             self._confusion += torch.tensor([counts.tp, counts.fp, counts.tn, counts.fn])
 
     def compute(self) -> dict[str, float]:
-        """Each of `MEASURES`, and ``best_threshold``, with the prefix before, over all batches of all processes."""
-        # Clones, because the reduction works in place and this process goes on counting its own pixels only.
+        """All `MEASURES`, and ``best_threshold``, with the prefix, over all batches of all processes."""
+        # Clones, because the reduction works in place and this process keeps counting its own pixels only.
         table = torch.as_tensor(idist.all_reduce(self._confusion.clone()))
         histogram = torch.as_tensor(idist.all_reduce(self._histogram.clone()))
         counts, roc = ConfusionCounts(*table.tolist()), RocHistogram(histogram)
@@ -83,7 +83,7 @@ class SegmentationMetrics(Metric):
         """Attach to an engine under the name of one of the measures.
 
         Raises:
-            InputError: the name is not one that this metric writes.
+            InputError: the metric does not write this name.
         """
         names = [self.prefix + measure for measure in MEASURES]
         if name not in names:
@@ -92,7 +92,7 @@ class SegmentationMetrics(Metric):
 
     @torch.no_grad()
     def iteration_completed(self, engine: Engine) -> None:
-        """Ignite's hook after a batch; its own knows only pairs."""
+        """Ignite's hook after a batch; the original only accepts pairs."""
         output = self._output_transform(engine.state.output)
         if self.valid_key is not None:
             batch: Any = engine.state.batch  # decollated, it is a list of dictionaries
@@ -101,5 +101,5 @@ class SegmentationMetrics(Metric):
         self.update(output)
 
     def completed(self, engine: Engine, name: str) -> None:
-        """Ignite's hook after an epoch; its own forbids a result that holds the attached name."""
+        """Ignite's hook after an epoch; the original forbids a result that contains the attached name."""
         engine.state.metrics.update(self.compute())

@@ -10,10 +10,10 @@ __all__ = ["check_training_options"]
 def check_training_options(
     *, epochs: object, batch_size: object, val_interval: object, resume: object, freeze_norm: object
 ) -> None:
-    """Refuse what would fail late, or pass for its opposite: on the command line ``false`` is a text, and not empty.
+    """Reject options that would fail late or mean their opposite: ``false`` on the command line is a non-empty text.
 
     Raises:
-        InputError: a number is not a whole one from 1, a switch neither True nor False, or ``resume`` neither a switch
+        InputError: a number is not a positive integer, a switch neither True nor False, or ``resume`` neither a switch
             nor ``"auto"``.
     """
     for name, number in (("epochs", epochs), ("batch_size", batch_size), ("val_interval", val_interval)):

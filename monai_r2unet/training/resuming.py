@@ -1,4 +1,4 @@
-"""Where an interrupted training goes on, in one process or several."""
+"""Where an interrupted training resumes, in one process or several."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ __all__ = ["checkpoint_to_resume", "set_aside"]
 
 
 def checkpoint_to_resume(folder: str | os.PathLike[str], resume: bool | str, epochs: int, epoch_length: int) -> str:
-    """Path of the checkpoint that a training goes on from; empty if it starts anew.
+    """Path of the checkpoint from which a training resumes; empty if it starts anew.
 
-    To be called in every process of a job. All get the same answer, although torchrun may have restarted some of them
-    and a user others.
+    Call it in every process of a job. All get the same answer, even if torchrun restarted some of them and a user
+    others.
 
     Args:
-        folder: of the checkpoints; all hosts of a job must see the same one.
-        resume: go on from the latest checkpoint: True, which must be there; ``"auto"``, if there is one; False, no,
-            but in a process that torchrun has restarted as with ``"auto"``.
-        epochs: the training ends after so many.
-        epoch_length: batches an epoch, of each process.
+        folder: Folder of the checkpoints; all hosts of a job must see the same one.
+        resume: True: resume from the latest checkpoint, which must exist; ``"auto"``: resume if there is one; False:
+            start anew, except in a process restarted by torchrun, which acts as with ``"auto"``.
+        epochs: Number of epochs of the training.
+        epoch_length: Batches per epoch in each process.
 
     Raises:
-        InputError: if there is no checkpoint to go on from, if it has more epochs behind it than ``epochs``, or others.
+        InputError: if there is no checkpoint, it has completed more than ``epochs`` epochs, or its epoch length
+            differs.
     """
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
     mine = latest(folder) if resume is True or ((resume or restarted) and any(Path(folder).glob("*.pt"))) else ""
@@ -57,9 +58,9 @@ def _check(path: str, epochs: int, epoch_length: int) -> None:
 
 
 def set_aside(folder: str | os.PathLike[str]) -> None:
-    """Rename the checkpoints' folder of an earlier training to ``..._before``, as a new one starts in its place.
+    """Rename the checkpoint folder of an earlier training to ``..._before`` when a new training starts in its place.
 
-    Else a restart of the new training could take them for its own.
+    Otherwise a restart of the new training could mistake them for its own.
     """
     folder = Path(folder)
     if any(folder.glob("*.pt")):

@@ -1,4 +1,4 @@
-"""The Ignite handler that shows in TensorBoard how a few validation slices are segmented, epoch after epoch."""
+"""The Ignite handler that shows the segmentation of a few validation slices in TensorBoard, epoch after epoch."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ __all__ = ["ValidationImages"]
 class ValidationImages:
     """Write some slices or photographs of every validation to TensorBoard, always the same ones.
 
-    Each is one picture, ``validation/NAME``: the image, and right of it the image with the agreement of prediction and
-    label painted over it (:func:`~monai_r2unet.images.agreement.agreement_colours`). MONAI's
-    ``TensorBoardImageHandler`` shows slices of an epoch's last batch only. Where random patches are validated, nothing
-    is written.
+    Each is one picture, ``validation/NAME``: the image and, to its right, the image with the agreement of prediction
+    and label painted over it (:func:`~monai_r2unet.images.agreement.agreement_colours`). MONAI's
+    ``TensorBoardImageHandler`` shows only slices of an epoch's last batch. Nothing is written if the validation uses
+    random patches.
 
     Args:
-        log_dir: folder of TensorBoard's event files.
-        count: of slices, evenly spaced over those that this process validates.
-        threshold: a pixel is foreground from this probability on.
+        log_dir: Folder of TensorBoard's event files.
+        count: Number of slices, evenly spaced over those that this process validates.
+        threshold: A pixel is foreground at or above this probability.
     """
 
     def __init__(self, log_dir: str, count: int = 3, threshold: float = 0.5) -> None:
@@ -44,7 +44,7 @@ class ValidationImages:
         validator.add_event_handler(Events.COMPLETED, self._completed)
 
     def close(self) -> None:
-        """Close the file; a later validation starts another."""
+        """Close the file; a later validation opens another."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -65,7 +65,7 @@ class ValidationImages:
 
     def _write(self, tag: str, item: dict[str, Any], epoch: int) -> None:
         if self._writer is None:
-            # Not before it is needed: it starts a thread and a file.
+            # Created only when needed: it starts a thread and a file.
             from torch.utils.tensorboard import SummaryWriter
 
             self._writer = SummaryWriter(self.log_dir)
@@ -74,7 +74,7 @@ class ValidationImages:
         prediction, label = (mask[0].cpu().numpy() for mask in masks)
         plain = agreement_colours(image, np.zeros_like(label), np.zeros_like(label))
         painted = agreement_colours(image, prediction, label)
-        # Arrays are (x, y); a picture's rows are y.
+        # Arrays are (x, y); the rows of a picture are y.
         self._writer.add_image(tag, np.concatenate([plain, painted]).swapaxes(0, 1), epoch, dataformats="HWC")
 
     def _completed(self, validator: Engine) -> None:

@@ -1,1 +1,1 @@
-"""Transforms for MONAI's bundles that MONAI lacks, and the reader of their images."""
+"""Transforms that MONAI lacks, and an image reader, for MONAI's bundles."""

@@ -1,4 +1,4 @@
-"""Random transforms of CT slices for training: what scans hold that the training data lack.
+"""Random transforms of CT slices for training: findings that the training data lack.
 
 Images are (1, X, Y), from 0 to 1 over the window of the bundle (-1000 to 400 HU); labels (1, X, Y) are 1 in the lung.
 """
@@ -43,11 +43,11 @@ class RandSliceTransform(RandomizableTransform, MapTransform):
         return changed
 
     def apply(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The changed pair."""
+        """Return the changed pair."""
         raise NotImplementedError
 
     def grid(self, shape: torch.Size) -> tuple[torch.Tensor, torch.Tensor]:
-        """Coordinates of all pixels from -1 to 1 along x and y."""
+        """Pixel coordinates from -1 to 1 along x and y."""
         x, y = torch.meshgrid(torch.linspace(-1, 1, shape[-2]), torch.linspace(-1, 1, shape[-1]), indexing="ij")
         return x, y
 
@@ -62,13 +62,13 @@ class RandSliceTransform(RandomizableTransform, MapTransform):
 
 
 def squared_radius(across: torch.Tensor, down: torch.Tensor, radii: tuple[float, float], tilt: float) -> torch.Tensor:
-    """Squared distance from the centre of an ellipse, 1 on its edge.
+    """Squared distance from the centre of an ellipse, in units of its radii: 1 on its edge.
 
     Args:
-        across: of each pixel from the centre along x, in the unit of the radii.
-        down: likewise along y.
-        radii: of the ellipse along its axes.
-        tilt: radians from x to its first axis.
+        across: Offset of each pixel from the centre along x, in the unit of the radii.
+        down: Offset of each pixel from the centre along y.
+        radii: Radii of the ellipse along its two axes.
+        tilt: Angle in radians from x to the first axis.
     """
     along = across * np.cos(tilt) + down * np.sin(tilt)
     beside = down * np.cos(tilt) - across * np.sin(tilt)
@@ -79,14 +79,15 @@ def squared_radius(across: torch.Tensor, down: torch.Tensor, radii: tuple[float,
 class RandConsolidationd(RandSliceTransform):
     """Imitate consolidation, ground glass and effusion: opacities inside the labelled lung, which stays labelled.
 
-    Patches of a smooth random field, or its dependent (posterior) part as an effusion fills it, take grey values
-    between ground glass and soft tissue (about -500 to 80 HU in a window of -1000 to 400 HU). Some are diffuse, as in
-    acute respiratory distress: mottled, reticular, with aerated islands.
+    Patches of a smooth random field, or the dependent (posterior) part as in an effusion, take grey values between
+    ground glass and soft tissue (about -500 to 80 HU in a window of -1000 to 400 HU). Some are diffuse, as in acute
+    respiratory
+    distress: mottled, reticular, with aerated islands.
 
     Args:
-        image_key: key of the image.
-        label_key: key of the lung mask.
-        prob: probability of a change.
+        image_key: Key of the image.
+        label_key: Key of the lung mask.
+        prob: Probability of a change.
     """
 
     def apply(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -120,19 +121,19 @@ class RandConsolidationd(RandSliceTransform):
 
 
 class RandDiaphragmd(RandSliceTransform):
-    """Imitate the dome of the diaphragm: liver or spleen, round and even, in the lung, and not lung.
+    """Imitate the dome of the diaphragm: liver or spleen, round and homogeneous, surrounded by lung but not lung.
 
-    To a network that knows lungs full of soft tissue (`RandConsolidationd`), a dome with lung all around looks like
-    one. What tells them apart is the outline, smooth and convex, and the even grey.
+    A network trained on opaque lungs (`RandConsolidationd`) takes such a dome for one. What distinguishes the two is
+    the smooth, convex outline and the homogeneous grey.
 
     Args:
-        image_key: key of the image.
-        label_key: key of the lung mask, from which the dome is taken.
-        prob: probability of a change.
+        image_key: Key of the image.
+        label_key: Key of the lung mask, from which the dome is removed.
+        prob: Probability of a change.
     """
 
     def apply(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draw an ellipse around a random pixel of the lung, where the lung is."""
+        """Draw an ellipse around a random pixel of the lung, within the lung."""
         lung = label[0] > 0
         places = lung.nonzero()
         if len(places) == 0:
@@ -154,13 +155,13 @@ class RandDiaphragmd(RandSliceTransform):
 class RandGasd(RandSliceTransform):
     """Imitate gas in stomach and bowel: pockets of air in soft tissue, away from the lungs and not lung.
 
-    Pockets are round or irregular, with or without a level of fluid below them, or mottled as stool is. They are what a
-    network that has seen few abdomens takes for lung.
+    Pockets are round or irregular, with or without a fluid level, or mottled like stool. A network that has seen few
+    abdomens takes them for lung.
 
     Args:
-        image_key: key of the image.
-        label_key: key of the lung mask, whose surroundings stay as they are.
-        prob: probability of a change.
+        image_key: Key of the image.
+        label_key: Key of the lung mask; its surroundings stay unchanged.
+        prob: Probability of a change.
     """
 
     def apply(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -196,13 +197,13 @@ class RandFieldOfViewd(RandSliceTransform):
     """Imitate a narrow reconstruction circle: air outside it, in the label too.
 
     Args:
-        image_key: key of the image.
-        label_key: key of the mask.
-        prob: probability of a change.
+        image_key: Key of the image.
+        label_key: Key of the mask.
+        prob: Probability of a change.
     """
 
     def apply(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Clear what lies outside a random circle."""
+        """Clear everything outside a random circle."""
         x, y = self.grid(image.shape)
         centre = self.R.uniform(-0.1, 0.1, 2)
         inside = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 < self.R.uniform(0.6, 1.0) ** 2
@@ -210,18 +211,18 @@ class RandFieldOfViewd(RandSliceTransform):
 
 
 class RandHeadd(RandSliceTransform):
-    """Imitate a slice through the head in place of one without lung: the scan of a chest may begin there.
+    """Imitate a slice through the head in place of one without lung: a chest scan may begin there.
 
-    To a network that knows lungs full of soft tissue, a brain within its skull looks like one.
+    A network trained on opaque lungs takes a brain within its skull for one.
 
     Args:
-        image_key: key of the image.
-        label_key: key of the lung mask; slices with lung stay as they are.
-        prob: probability of a change.
+        image_key: Key of the image.
+        label_key: Key of the lung mask; slices with lung stay unchanged.
+        prob: Probability of a change.
     """
 
     def apply(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draw scalp, skull, brain and, in front and at the sides, cavities with air."""
+        """Draw scalp, skull, brain and, in front and at the sides, air-filled cavities."""
         if label.any():
             return image, label
         x, y = self.grid(image.shape)
@@ -249,14 +250,14 @@ class RandHeadd(RandSliceTransform):
 
 
 class RandPelvisd(RandSliceTransform):
-    """Imitate a slice through the pelvis in place of one without lung: the scan of a chest and abdomen goes on to it.
+    """Imitate a slice through the pelvis in place of one without lung: a scan of chest and abdomen extends to it.
 
-    To a network that knows lungs full of soft tissue, what lies within the ring of its bones looks like one.
+    A network trained on opaque lungs takes the tissue within the pelvic ring for one.
 
     Args:
-        image_key: key of the image.
-        label_key: key of the lung mask; slices with lung stay as they are.
-        prob: probability of a change.
+        image_key: Key of the image.
+        label_key: Key of the lung mask; slices with lung stay unchanged.
+        prob: Probability of a change.
     """
 
     def apply(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -302,16 +303,16 @@ class RandPelvisd(RandSliceTransform):
 
 
 class RandSurroundingsd(RandSliceTransform):
-    """Imitate what lies in the air around a body: arms at the sides, couches, blankets and cables.
+    """Imitate objects in the air around the body: arms at the sides, couches, blankets and cables.
 
     Args:
-        image_key: key of the image.
-        label_key: key of the mask, whose pixels are never covered.
-        prob: probability of a change.
+        image_key: Key of the image.
+        label_key: Key of the mask, whose pixels are never covered.
+        prob: Probability of a change.
     """
 
     def apply(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draw one to three objects where the image is air and not labelled."""
+        """Draw one to three objects in unlabelled air."""
         free = (image[0] < 0.05) & (label[0] == 0)
         drawn = image[0].clone()
         for _ in range(self.R.randint(1, 4)):

@@ -1,7 +1,7 @@
-"""Bring images to the scale that a network knows, in training and in use alike.
+"""Bring images to the scale that a network expects, in training and inference alike.
 
-Slices of CT are fitted into the network's square, which shows a minimum of millimetres; fundus photographs are resized
-until their field of view is as wide as in the photographs that the network was trained on.
+CT slices are fitted into the network's square, which covers a minimum extent in mm; fundus photographs are resized
+until their field of view is as wide as in the training photographs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 
 
 def in_plane_spacing(image: torch.Tensor) -> tuple[float, float] | None:
-    """Size in mm of the pixels of a volume (C, X, Y, Z) along X and Y; ``None`` without metadata, or of a picture."""
+    """Pixel size in mm of a volume (C, X, Y, Z) along X and Y; ``None`` without metadata, or for a picture."""
     if not isinstance(image, MetaTensor) or image.ndim != 4:
         return None
     columns = torch.as_tensor(image.affine)[:3, :2].norm(dim=0)
@@ -44,28 +44,29 @@ def in_plane_size(
     spacing: tuple[float, float] | None = None,
     min_extent: float | None = None,
 ) -> tuple[int, int]:
-    """Pixels (X, Y) of an image of ``shape`` once its longer side fills ``size`` square pixels, or its share of them.
+    """Size (X, Y) in pixels of an image of ``shape`` whose longer side is fitted to ``size`` pixels, or to a part of
+    them.
 
     The aspect ratio is that of the anatomy, not of the array: 256 x 80 pixels of 1 x 3 mm become nearly square.
 
     Args:
-        size: side of the square in pixels.
-        shape: pixels (X, Y) of the image.
-        spacing: size of its pixels in mm; ``None``: they are square, and of unknown size.
-        min_extent: mm that the square shows at least. An image whose longer side is shorter fills only its share, so
-            that a narrow field of view is not magnified. ``None``, or an unknown spacing: the image fills the square.
+        size: Side of the square in pixels.
+        shape: Size (X, Y) of the image in pixels.
+        spacing: Pixel size in mm; ``None`` for square pixels of unknown size.
+        min_extent: Minimum extent of the square in mm. An image with a shorter longer side fills only part of it, so
+            that a narrow field of view is not magnified. If it is ``None`` or the spacing unknown, the image fills it.
     """
     extent = [n * abs(s) for n, s in zip(shape, spacing or (1.0, 1.0), strict=True)]
     if spacing is None or not all(np.isfinite(extent)) or min(extent) <= 0:
         extent, min_extent = [float(n) for n in shape], None
     shown = max(*extent, min_extent or 0.0)
-    # Halves, and what float32 can make of them, go up: the last bits of a spacing must not decide.
+    # Halves are rounded up, with a tolerance for float32: the last bits of a spacing must not decide.
     x, y = (max(1, int(size * side / shown + 0.501)) for side in extent)
     return x, y
 
 
 def place_in_square(size: int, fitted: tuple[int, int], beyond: tuple[float, float] | None) -> tuple[slice, slice]:
-    """The pixels (X, Y) of the square that an image of ``fitted`` pixels fills: in its corner, or its middle."""
+    """The region (X, Y) of the square that an image of ``fitted`` pixels fills: in the corner or in the middle."""
     first = [0 if beyond is None else (size - n) // 2 for n in fitted]
     return slice(first[0], first[0] + fitted[0]), slice(first[1], first[1] + fitted[1])
 
@@ -75,17 +76,17 @@ def fit_in_plane(
 ) -> torch.Tensor:
     """Resize ``slices`` (N, C, X, Y) to ``fitted`` and pad them to (N, C, size, size).
 
-    Without ``beyond`` they are padded with zeros, on the far side. With it they lie in the middle and images go on
-    beyond their edges: with air (0) where the edge is air, with soft tissue where it cuts the body. A lung that is cut
-    off by the edge thus stays enclosed; with air beside it, it looks like air outside the body.
+    Without ``beyond``, zeros pad the far sides. With it, images are centred and extended beyond their edges: with air
+    (0) if the edge is air, with soft tissue if the edge cuts the body. A lung that is cut off by the edge thus stays
+    enclosed; with air beside it, it would look like air outside the body.
 
     Args:
-        slices: floating point images or masks.
-        size: side of the square result in pixels.
-        fitted: from :func:`in_plane_size`.
-        mode: ``"image"``: averages where pixels become fewer, interpolates where they become more; ``"mask"``: nearest,
-            padded with zeros.
-        beyond: values of images: below the first, the edge counts as air; the second is soft tissue.
+        slices: Floating-point images or masks.
+        size: Side of the square result in pixels.
+        fitted: Result of :func:`in_plane_size`.
+        mode: ``"image"``: averages when shrinking, interpolates when enlarging; ``"mask"``: nearest neighbour, padded
+            with zeros.
+        beyond: Two image values: an edge below the first counts as air; the second is soft tissue.
     """
     if slices.shape[-2:] != fitted:
         if mode == "mask":
@@ -110,16 +111,16 @@ def fit_in_plane(
 class FitInPlaned(MapTransform):
     """Fit volumes (C, X, Y, Z) in their first two axes, or pictures (C, X, Y), into ``size`` x ``size``.
 
-    The same fitting as that of :class:`~monai_r2unet.inference.inferers.SliceBySliceInferer`, so that a network sees in
-    training what it will see in use. Not invertible: for training and validation of slices, not for inference.
+    Fits like :class:`~monai_r2unet.inference.inferers.SliceBySliceInferer`, so that a network is trained on what it
+    will see in use. Not invertible: for training and validation on slices, not for inference.
 
     Args:
-        keys: of the images and masks.
-        size: side of the square slices in pixels.
+        keys: Keys of the images and masks.
+        size: Side of the square slices in pixels.
         mode: ``"image"`` or ``"mask"``, one for each key.
-        min_extent: mm that the square shows at least, see :func:`in_plane_size`. Pictures, and tensors without
+        min_extent: Minimum extent of the square in mm, see :func:`in_plane_size`. Pictures, and tensors without
             metadata, fill it.
-        beyond: how images are padded, see :func:`fit_in_plane`.
+        beyond: How images are padded, see :func:`fit_in_plane`.
     """
 
     def __init__(
@@ -137,7 +138,7 @@ class FitInPlaned(MapTransform):
         self.beyond = beyond
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Replace each of ``keys`` by what was fitted, float32, without meta data."""
+        """Replace each of ``keys`` by the fitted image, float32, without metadata."""
         fitted_data = dict(data)
         for key, mode in zip(self.keys, self.mode, strict=True):
             volume = data[key]
@@ -150,7 +151,7 @@ class FitInPlaned(MapTransform):
         return fitted_data
 
 
-# Photographs this near to the network's scale stay as they are: resampling would cost more than the difference.
+# Photographs this close to the network's scale stay unchanged: resampling would cost more than the difference.
 TOLERANCE = 0.1
 
 
@@ -158,8 +159,8 @@ def field_of_view_scale(photograph: torch.Tensor, diameter: float) -> float | No
     """Find the factor that makes the field of view of a fundus photograph ``diameter`` pixels wide.
 
     Args:
-        photograph: (C, X, Y), red first.
-        diameter: that the network was trained on, in pixels.
+        photograph: Photograph (C, X, Y), red first.
+        diameter: Field-of-view diameter in pixels on which the network was trained.
 
     Returns:
         The factor, 1 within `TOLERANCE` of it, or ``None`` if the photograph has no dark surround.
@@ -172,12 +173,12 @@ def field_of_view_scale(photograph: torch.Tensor, diameter: float) -> float | No
 
 
 def rescale(images: torch.Tensor, factor: float, mode: str) -> torch.Tensor:
-    """Resize images (N, C, X, Y) by ``factor``, antialiased where they become smaller.
+    """Resize images (N, C, X, Y) by ``factor``, with anti-aliasing when shrinking.
 
     Args:
-        images: floating point images or masks.
-        factor: 1 leaves them as they are.
-        mode: ``"image"`` or ``"mask"`` (nearest).
+        images: Floating-point images or masks.
+        factor: Scale factor; 1 leaves the images unchanged.
+        mode: ``"image"`` or ``"mask"`` (nearest neighbour).
     """
     if factor == 1:
         return images
@@ -190,16 +191,16 @@ def rescale(images: torch.Tensor, factor: float, mode: str) -> torch.Tensor:
 class ScaleFieldOfViewd(MapTransform):
     """Resize fundus photographs (C, X, Y) until their field of view is ``diameter`` pixels wide.
 
-    The same scale as that of :class:`~monai_r2unet.inference.inferers.SliceBySliceInferer` with a ``fov_diameter``, so
-    that a network sees in training what it will see in use. Photographs without a dark surround stay as they are. Not
-    invertible: for training and validation, not for inference.
+    Scales like :class:`~monai_r2unet.inference.inferers.SliceBySliceInferer` with a ``fov_diameter``, so that a network
+    is trained on what it will see in use. Photographs without a dark surround stay unchanged. Not invertible: for
+    training and validation, not for inference.
 
     Args:
-        keys: images and masks.
-        diameter: width of the field of view in pixels; ``None`` leaves every photograph as it is.
+        keys: Keys of the images and masks.
+        diameter: Width of the field of view in pixels; ``None`` leaves every photograph unchanged.
         mode: ``"image"`` or ``"mask"``, one for each key.
-        image_key: key of the photograph in which the field of view is found.
-        allow_missing_keys: pass over missing keys.
+        image_key: Key of the photograph in which the field of view is found.
+        allow_missing_keys: Skip missing keys.
     """
 
     def __init__(
@@ -216,7 +217,7 @@ class ScaleFieldOfViewd(MapTransform):
         self.image_key = image_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Replace each of ``keys`` by what was resized, float32; a photograph at the scale already stays as it is."""
+        """Replace each of ``keys`` by the resized image, float32; photographs already at this scale stay unchanged."""
         scaled = dict(data)
         photograph = data[self.image_key]
         factor = None if self.diameter is None else field_of_view_scale(torch.as_tensor(photograph), self.diameter)

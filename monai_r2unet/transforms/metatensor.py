@@ -1,4 +1,4 @@
-"""Images in MONAI's form and back, and the reader that gives it to a bundle's transforms."""
+"""Conversion of images to MONAI's form and back, and the image reader for a bundle's transforms."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ __all__ = ["SimpleITKReader", "from_metatensor", "to_metatensor"]
 
 
 def to_metatensor(image: sitk.Image) -> MetaTensor:
-    """Turn an image into MONAI's form: X, Y, Z (then channels, if it has any), RAS+ affine, the same pixel type.
+    """Convert an image to MONAI's form: X, Y, Z (then channels, if any), RAS+ affine, the same pixel type.
 
-    The metadata are those of MONAI's own readers; `original_channel_dim` is NaN, their mark for "no channel", or -1.
+    The metadata match MONAI's own readers; `original_channel_dim` is NaN, which means "no channel", or -1.
     """
     array, meta = _array_and_meta(image)
     return MetaTensor(torch.from_numpy(array), meta=meta)
@@ -50,7 +50,7 @@ def _array_and_meta(image: sitk.Image) -> tuple[np.ndarray, dict[str, Any]]:
 
 
 def from_metatensor(mask: MetaTensor | torch.Tensor | np.ndarray, like: sitk.Image) -> sitk.Image:
-    """Turn an array X, Y, Z (no channel axis) into an image with exactly the geometry of `like`; bool becomes uint8.
+    """Convert an array X, Y, Z (no channel axis) to an image with exactly the geometry of `like`; bool becomes uint8.
 
     Raises:
         InputError: the array does not have the size of `like`.
@@ -68,17 +68,17 @@ def from_metatensor(mask: MetaTensor | torch.Tensor | np.ndarray, like: sitk.Ima
 class SimpleITKReader(ImageReader):
     """`read_image` as the `reader` of MONAI's `LoadImaged`: `monai_r2unet.transforms.metatensor.SimpleITKReader`.
 
-    LoadImage tries its other readers when `read` fails, so that what is refused here, such as a mixed DICOM series,
-    would come back as nonsense from another. Hence the file is read in `get_data`, whose errors reach the user.
+    LoadImage tries other readers when `read` fails, so an image refused here, such as a mixed DICOM series, could come
+    back from another reader as nonsense. The file is therefore read in `get_data`, whose errors reach the user.
     """
 
     def verify_suffix(self, filename: Sequence[Pathlike] | Pathlike) -> bool:
-        """Tell whether every name has a known ending, is a folder or is DICOM."""
+        """Whether every name has a known ending, is a folder or is DICOM."""
         paths = [Path(name) for name in ensure_tuple(filename)]
         return all(p.name.lower().endswith(IMAGE_FORMATS) or p.is_dir() or (p.is_file() and is_dicom(p)) for p in paths)
 
     def read(self, data: Sequence[Pathlike] | Pathlike, **kwargs: Any) -> tuple[Pathlike, ...]:
-        """Take the name of one image, for `get_data` to read."""
+        """Accept the name of one image, which `get_data` will read."""
         return tuple(ensure_tuple(data))
 
     def get_data(self, img: Sequence[Pathlike]) -> tuple[np.ndarray, dict[str, Any]]:

@@ -1,7 +1,7 @@
-"""Random changes of photographs, of a whole batch at once on its device, each picture in its own way.
+"""Random changes of photographs: a whole batch at once on its device, each picture independently.
 
-MONAI's random transforms work picture by picture on the CPU, which takes longer than a network of a million parameters
-takes for a small patch.
+MONAI's random transforms run picture by picture on the CPU, which takes longer on small patches than a network with a
+million parameters.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ __all__ = ["RandomGeometry", "RandomIntensity"]
 
 
 def _uniform(count: int, limit: float, generator: torch.Generator) -> torch.Tensor:
-    """``count`` random numbers from -limit to limit."""
+    """``count`` random numbers between -limit and limit."""
     return (2 * torch.rand(count, generator=generator, device=generator.device) - 1) * limit
 
 
 class RandomGeometry:
     """Mirror, turn, scale, stretch and shift the points at which patches are sampled.
 
-    Mirroring and quarter turns alone keep every pixel as it is; the rest interpolates.
+    Mirroring and quarter turns alone preserve every pixel; the other changes interpolate.
 
     Args:
-        mirror: mirror half of the patches.
-        quarter_turns: turn by a random multiple of 90 degrees.
-        prob: share of the patches that are turned, scaled, stretched and shifted as well.
-        rotate: by up to this angle in radians.
-        scale: by a factor of up to 1 + scale, larger or smaller.
-        stretch: one axis against the other by a factor of up to 1 + stretch.
-        shift: by up to this share of the patch along each axis.
+        mirror: Mirror half of the patches.
+        quarter_turns: Rotate by a random multiple of 90 degrees.
+        prob: Fraction of the patches that are also rotated, scaled, stretched and shifted.
+        rotate: Largest rotation in radians.
+        scale: Largest scaling: the factor is up to 1 + scale, larger or smaller.
+        stretch: Largest stretch of one axis against the other: the factor is up to 1 + stretch.
+        shift: Largest shift along each axis, as a fraction of the patch.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class RandomGeometry:
         self.shift = shift
 
     def __call__(self, grid: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Change points.
+        """Transform the sampling points.
 
         Args:
-            grid: (N, S, S, 2), in pixels from the centre of the patch.
-            generator: on the same device.
+            grid: Sampling points (N, S, S, 2), in pixels from the centre of the patch.
+            generator: Random generator on the same device.
         """
         count, size, device = len(grid), grid.shape[1], grid.device
         changed = (torch.rand(count, generator=generator, device=device) < self.prob).float()
@@ -67,7 +67,7 @@ class RandomGeometry:
         shift = changed[:, None] * _uniform(2 * count, self.shift * size, generator).view(count, 2)
         turns = torch.randint(4, (count,), generator=generator, device=device) * int(self.quarter_turns)
         mirrored = torch.rand(count, generator=generator, device=device) < (0.5 if self.mirror else 0.0)
-        # Whole numbers as cosine and sine of the quarter turns, so that pixels stay pixels.
+        # Integers as cosine and sine of the quarter turns, so that pixels stay exact.
         cosine, sine = torch.tensor([[1.0, 0, -1, 0], [0, 1, 0, -1]], device=device)[:, turns]
         cosine, sine = (
             cosine * angle.cos() - sine * angle.sin(),
@@ -87,17 +87,17 @@ class RandomGeometry:
 class RandomIntensity:
     """Change brightness, contrast, tone curve, colour balance, shading and noise of standardised photographs.
 
-    Every strength is the largest change, in standard deviations of the photograph where it is added; each picture
-    draws its own below it. 0 leaves that property alone.
+    Every strength is the largest change, in standard deviations of the photograph if it is added; each picture draws
+    its own value below it. 0 leaves that property unchanged.
 
     Args:
-        brightness: added to all channels.
-        contrast: the values are multiplied by up to 1 + contrast or 1 / (1 + contrast).
-        tone: bends the tone curve, as a gamma does: ``tone * (value^2 - 1) / 2`` is added within two standard
+        brightness: Offset added to all channels.
+        contrast: Contrast change: values are multiplied by up to 1 + contrast or 1 / (1 + contrast).
+        tone: Bend of the tone curve, like a gamma: ``tone * (value^2 - 1) / 2`` is added within two standard
             deviations.
-        colour: added to each channel on its own.
-        shading: a smooth field added over the picture, as uneven light gives.
-        noise: standard deviation of white noise.
+        colour: Offset added to each channel separately.
+        shading: A smooth field added to the picture, like uneven lighting.
+        noise: Standard deviation of white noise.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class RandomIntensity:
         self.noise = noise
 
     def __call__(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Change images (N, C, X, Y), float32; ``generator`` is on the same device."""
+        """Change images (N, C, X, Y), float32; ``generator`` must be on the same device."""
         count, channels = images.shape[:2]
 
         def draw(limit: float) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Transforms of photographs that MONAI lacks."""
+"""Photograph transforms that MONAI lacks."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["CropFromSized", "PlaceOnd", "Standardize"]
 
 
 class CropFromSized(MapTransform):
-    """Crop photographs of one size and leave all others as they are.
+    """Crop photographs of one size and leave all others unchanged.
 
-    For a data set whose published division into pixels is a part of the original, such as DRIVE's 565 x 565 of 565 x
-    584: photographs from elsewhere are not cut.
+    For a data set whose published resolution covers only part of the original, such as 565 x 565 of 565 x 584 pixels in
+    DRIVE: photographs from elsewhere are not cropped.
 
     Args:
-        keys: of the images and masks, (C, X, Y).
-        size: (X, Y) in pixels of what is cropped.
-        roi_start: first pixel to keep, (X, Y).
-        roi_end: first pixel behind what is kept.
-        allow_missing_keys: pass over keys that are not there.
+        keys: Keys of the images and masks, (C, X, Y).
+        size: Size (X, Y) in pixels of the photographs to crop.
+        roi_start: First pixel to keep, (X, Y).
+        roi_end: First pixel after the kept region, (X, Y).
+        allow_missing_keys: Skip missing keys.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class CropFromSized(MapTransform):
 
 
 class PlaceOnd(MapTransform):
-    """Give masks and probabilities the grid and the file name of the image that they were made from.
+    """Give masks and probabilities the grid and the file name of their source image.
 
-    For images that no invertible transform changed; MONAI's ``Invertd`` does it where one did.
+    For images that no invertible transform changed; otherwise MONAI's ``Invertd`` does it.
 
     Args:
-        keys: of what lies on the image's grid.
-        image_key: key of the image, a MetaTensor.
+        keys: Keys of the tensors on the image's grid.
+        image_key: Key of the image, a MetaTensor.
     """
 
     def __init__(self, keys: KeysCollection, image_key: str = "image") -> None:
@@ -72,19 +72,19 @@ class PlaceOnd(MapTransform):
 
 
 class Standardize(Transform):
-    """Bring every channel of a photograph to mean 0 and standard deviation 1, whatever its light and number of bits.
+    """Standardise each channel of a photograph to mean 0 and standard deviation 1, at any brightness and bit depth.
 
     Args:
-        lit_only: take mean and standard deviation where the photograph is lit, its brightest channel being above half
-            of what that is on average. In a fundus photograph that is the field of view, so that the width of the black
-            surround does not matter; of a dermoscopic image it would leave out dark lesions.
+        lit_only: Take mean and standard deviation only where the photograph is lit: where the maximum over the
+            channels exceeds half of its mean. In a fundus photograph this is the field of view, so the width of the
+            black surround does not matter; in a dermoscopic image it would exclude dark lesions.
     """
 
     def __init__(self, lit_only: bool = False) -> None:
         self.lit_only = lit_only
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Standardise one image (C, X, Y) or each of a batch (N, C, X, Y): float32, in the same form."""
+        """Standardise one image (C, X, Y) or each image of a batch (N, C, X, Y): float32, in the same shape."""
         images = torch.as_tensor(images).float()
         weight = torch.ones_like(images[..., :1, :, :])
         if self.lit_only:

@@ -1,4 +1,4 @@
-"""The figures of a study: ROC and precision-recall curves, and best, median and worst test case of a network."""
+"""A study's figures: ROC and precision-recall curves, and a network's best, median and worst test cases."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ __all__ = ["draw_curves", "draw_overlays"]
 
 
 def draw_curves(study: Study, results: Sequence[Mapping[str, Any]]) -> None:
-    """Draw the curves of all networks of a study, a line for each seed, and the second observer as a point.
+    """Draw the curves of all networks of a study, one line per seed, and the second observer as a point.
 
     Args:
-        study: whose results are drawn; folds of one seed are pooled.
-        results: as :func:`monai_r2unet.apps.reproduce.records.read_results` gives them.
+        study: The study of the results; folds of one seed are pooled.
+        results: Results from :func:`monai_r2unet.apps.reproduce.records.read_results`.
     """
     mine = [result for result in results if result["name"] == study.name and result["protocol"] == study.protocol]
     lines: dict[str, list[tuple[list[float], list[float], list[float]]]] = {}
@@ -51,10 +51,10 @@ def draw_overlays(study: Study, runs: Sequence[tuple[StudyRun, Path]], path: Pat
     """Draw best, median and worst of the test cases, over all folds, with true and false positives and negatives.
 
     Args:
-        study: that the runs are of.
-        runs: of one network and seed, a fold each, with their folders.
-        path: of the PNG file.
-        device: to segment the three again on.
+        study: The study of the runs.
+        runs: Runs of one network and seed, one per fold, with their folders.
+        path: Path of the PNG file.
+        device: Device on which the three cases are segmented again.
     """
     cases: list[dict[str, Any]] = []
     for run, folder in runs:
@@ -78,7 +78,7 @@ def draw_overlays(study: Study, runs: Sequence[tuple[StudyRun, Path]], path: Pat
 def _slice(
     image: torch.Tensor, pred: torch.Tensor, label: torch.Tensor, fov: torch.Tensor | None, threshold: float
 ) -> dict[str, npt.NDArray[Any]]:
-    """A picture, or the slice of a volume with most foreground in its reference, ready to be drawn."""
+    """A picture, or the slice of a volume with the largest reference foreground, ready to be drawn."""
     prediction, reference = pred[0] >= threshold, label[0] > 0
     if fov is not None:
         prediction, reference = prediction & (fov[0] > 0), reference & (fov[0] > 0)
@@ -89,7 +89,7 @@ def _slice(
 
 
 def _displayable(image: torch.Tensor) -> npt.NDArray[np.float32]:
-    """Grey values (X, Y), or colours (X, Y, 3), from 0 to 1; a hundredth of the values at either end is cut."""
+    """Grey values (X, Y), or colours (X, Y, 3), from 0 to 1; the values are clipped by a hundredth at either end."""
     values = image.float().numpy()
     low, high = np.percentile(values, (1, 99)) if len(values) == 1 else (values.min(), values.max())
     shown = np.clip((values - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)

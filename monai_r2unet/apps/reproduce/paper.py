@@ -1,6 +1,6 @@
-"""The numbers of the paper (Alom et al. 2018, arXiv:1802.06955): Tables I, II, III and V, as they are printed.
+"""The numbers of the paper (Alom et al. 2018, arXiv:1802.06955): Tables I, II, III and V, as printed.
 
-Its networks go under the names of ours. What its columns hold is in docs/explanation/paper_columns.md.
+Its networks have the names of ours. docs/explanation/paper_columns.md explains what its columns hold.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["NAMES", "SECONDS", "TABLE_I", "TABLE_II", "TABLE_III"]
 Key = TypeVar("Key")
 
 NAMES = {"ForwardUNet": "U-Net", "ResUNet": "ResU-Net", "RUNet": "RU-Net", "R2UNet": "R2U-Net"}
-"""What the paper calls our networks; it has no AttentionR2UNet."""
+"""The paper's names for our networks; it has no AttentionR2UNet."""
 
 
 def _table(keys: Iterable[Key], columns: str, *rows: tuple[float, ...]) -> dict[Key, dict[str, float]]:
@@ -49,7 +49,7 @@ TABLE_I = {
         (0.7928, 0.7756, 0.9820, 0.9634, 0.9815),
     ),
 }
-"""Retina: data set -> network -> column -> value. The paper does not say with which t."""
+"""Retina: data set -> network -> column -> value. The paper does not state t."""
 
 TABLE_II = _table(
     _WITH_T,
@@ -74,4 +74,4 @@ TABLE_III = _table(
 """Lung: (network, t) -> column -> value."""
 
 SECONDS = {"drive": 6.42, "stare": 8.66, "chase_db1": 2.84, "skin": 0.22, "lung": 1.15}
-"""Table V: seconds of testing, a sample, for a network that is not named; on one GTX 980 Ti (Section IV)."""
+"""Table V: seconds of testing per sample, for an unnamed network, on one GTX 980 Ti (Section IV)."""

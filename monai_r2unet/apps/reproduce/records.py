@@ -1,6 +1,6 @@
-"""What is kept of a run: a JSON file with its measures and all they depend on, and its curve as a table of counts.
+"""The record of a run: a JSON file with its measures and everything they depend on, and its curve as a table of counts.
 
-Both name no folder of this machine, so that they can be passed on; tables and curves are made from them alone.
+Neither contains paths of this machine, so both can be published; tables and curves are made from them alone.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 Curve = list[tuple[float, int, int]]
 """Rows of threshold, background and foreground pixels whose probability lies from there up to the next threshold."""
 
-# Steps of a curve, in 1/4096: even ones, and finer ones towards 0 and 1, where a trained network's probabilities lie.
+# Steps of a curve, in 1/4096: uniform, and finer towards 0 and 1, where most of a trained network's probabilities lie.
 _STEPS = sorted(
     {*range(0, 4096, 32), *(4096 * torch.linspace(-8.3, 8.3, 167).sigmoid()).round().int().tolist()} - {4096}
 )
@@ -48,7 +48,7 @@ _FACTS = {"dataset", "name", "protocol", "network", "recurrences", "seed", "fold
 
 
 def facts_of(study: Study, run: StudyRun, schedule: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes two runs the same: data, network, seed, protocol, schedule, and scale where the bundle states one."""
+    """The identity of a run: data, network, seed, protocol, schedule, and the scale if the bundle states one."""
     observer = run.network == OBSERVER
     stated = find_bundle(study.dataset).image_format.get("scale", {})
     scale = {key: stated[key] for key in ("fov_diameter_px", "min_extent_mm") if key in stated}
@@ -71,14 +71,14 @@ def facts_of(study: Study, run: StudyRun, schedule: Mapping[str, Any]) -> dict[s
 
 
 def check_comparable(wanted: Sequence[Mapping[str, Any]], out: Path) -> None:
-    """Refuse to add to results that were made, or begun, with other data or with another schedule.
+    """Refuse to add to results that were made, or begun, with other data or another schedule.
 
     Args:
-        wanted: the facts of all runs of a study.
-        out: the folder of its results.
+        wanted: The facts of all runs of a study.
+        out: Folder of the study's results.
 
     Raises:
-        InputError: if there are such results, or files that are no results.
+        InputError: if there are such results, or files that are not results.
     """
     for path in sorted([*(out / "results").glob("[!.]*.json"), *(out / "runs").glob("*/run.json")]):
         there = _read(path)
@@ -97,7 +97,7 @@ def check_comparable(wanted: Sequence[Mapping[str, Any]], out: Path) -> None:
 
 
 def regions_of(evaluation: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """``inside_fov`` and ``whole_image``, or ``whole_image`` alone, of an ``evaluation.json``; without its cases."""
+    """``inside_fov`` and ``whole_image``, or only ``whole_image``, of an ``evaluation.json``, without its cases."""
     named = {key: evaluation[key] for key in ("inside_fov", "whole_image") if key in evaluation}
     return {
         region: {key: summary[key] for key in ("pooled", "per_image")}
@@ -106,10 +106,10 @@ def regions_of(evaluation: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
-    """All results in a folder and its subfolders, by the names of their files, each with ``"path"`` added.
+    """All results in a folder and its subfolders, sorted by file name, each with ``"path"`` added.
 
     Raises:
-        InputError: a JSON file there is no result.
+        InputError: a JSON file there is not a result.
     """
     return [{**_read(path), "path": path} for path in sorted(folder.rglob("[!.]*.json"))]
 
@@ -128,7 +128,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def write_curve(cases: Sequence[CaseMeasures], path: Path) -> None:
-    """Write how many pixels of either class have which probability, over all cases, as CSV."""
+    """Write the number of pixels of each class at each probability, over all cases, as CSV."""
     roc: Any = reduce(operator.add, (case.roc for case in cases))
     if not isinstance(roc, RocHistogram):
         scores = torch.cat([roc.background, roc.foreground])
@@ -142,7 +142,7 @@ def write_curve(cases: Sequence[CaseMeasures], path: Path) -> None:
 
 
 def read_curve(path: Path) -> Curve:
-    """The rows that :func:`write_curve` wrote."""
+    """Read the rows written by :func:`write_curve`."""
     with path.open(newline="", encoding="utf-8") as file:
         return [
             (float(row["threshold"]), int(row["background"]), int(row["foreground"])) for row in csv.DictReader(file)
@@ -150,7 +150,7 @@ def read_curve(path: Path) -> Curve:
 
 
 def points_of(curves: Sequence[Curve]) -> tuple[list[float], list[float], list[float]]:
-    """False positive rate, sensitivity and precision at every threshold, highest first, over all curves together."""
+    """False positive rate, sensitivity and precision at every threshold, highest first, of all curves pooled."""
     rows = [(sum(row[1] for row in same), sum(row[2] for row in same)) for same in zip(*curves, strict=True)]
     negatives, positives = (sum(row[column] for row in rows) for column in (0, 1))
     rates, sensitivities, precisions = [0.0], [0.0], [math.nan]

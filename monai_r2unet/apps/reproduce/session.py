@@ -1,9 +1,9 @@
-"""A study carried out: by one process, or by many that share its runs; what is there already is not done again.
+"""Carry out a study, in one process or in several that share its runs; finished runs are not repeated.
 
-In the folder of the results, ``results`` has a JSON file and a curve for each run that is done, ``runs`` what the
-trainings leave (weights, history, figures; checkpoints until the run is done), ``figures`` curves and overlays, and
-``tables.md`` the paper's rows beside ours. Of a run only the owner of its lock writes anything; the operating system
-frees the lock when the owner ends, however it ends.
+In the output folder, ``results`` has a JSON file and a curve for each finished run, ``runs`` the output of the
+trainings (weights, history, figures; checkpoints until the run is finished), ``figures`` curves and overlays, and
+``tables.md`` the paper's rows beside ours. Only the holder of a run's lock writes its files; the operating system
+releases the lock when that process ends, for whatever reason.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 class Plan(NamedTuple):
-    """A run with what identifies it and where its files go."""
+    """A run with its identity and the paths of its files."""
 
     run: StudyRun
     id: str
@@ -47,18 +47,18 @@ class Plan(NamedTuple):
 
 
 def carry_out(study: Study, on_run: Callable[[str], None]) -> int:
-    """Do the runs of a study that nobody has done or is doing, then write tables and figures of what there is.
+    """Carry out the pending runs of a study, then write tables and figures of all results.
 
     Args:
-        study: what is to be run.
-        on_run: called after each run with its name.
+        study: The study.
+        on_run: Called after each run with its name.
 
     Returns:
-        The number of runs that failed; they are named on standard error, and a second call tries them again.
+        The number of failed runs; they are named on standard error, and another call repeats them.
 
     Raises:
-        InputError: the data, the budget, the device or the folder of the results cannot be used, or that folder has
-            results that were made otherwise.
+        InputError: the data, the budget, the device or the output folder cannot be used, or that folder has results
+            made under other conditions.
     """
     plans = _plan(study)
     device = str(choose_device(study.device))
@@ -73,9 +73,9 @@ def carry_out(study: Study, on_run: Callable[[str], None]) -> int:
                     _do(study, plan, device)
                     on_run(plan.id)
                     write_tables(study.out)
-        except Timeout:  # another process has it
+        except Timeout:  # another process holds the lock
             continue
-        except Exception as error:  # one run must not end the others, whatever it is
+        except Exception as error:  # no failure of one run may end the others
             failed += 1
             if known_error(error) is None:
                 logger.exception("run %s", plan.id)
@@ -86,7 +86,7 @@ def carry_out(study: Study, on_run: Callable[[str], None]) -> int:
 
 
 def write_tables(out: Path) -> None:
-    """Write ``tables.md`` from the results that are there, again until no other process has added one meanwhile."""
+    """Write ``tables.md`` from the current results, and again if another process has added one meanwhile."""
     while True:
         results = read_results(out / "results")
         with written_whole(out / "tables.md", ".tmp") as temporary:
@@ -121,12 +121,12 @@ def _make_folders(out: Path, plans: list[Plan]) -> None:
 
 
 def _do(study: Study, plan: Plan, device: str) -> None:
-    """Train and test; the result's file is the last that is written."""
+    """Train and test; the result's file is written last."""
     write_json(plan.facts, plan.folder / "run.json")
     threshold, training = 0.5, None
     if plan.run.network != OBSERVER:
         report, seconds = train(study, plan.run, plan.folder, device)
-        best = report["validation"].get("val_best_threshold")  # null where nothing was found on validation
+        best = report["validation"].get("val_best_threshold")  # null if nothing was found on validation
         threshold = threshold if best is None else best
         training = {"seconds": seconds, "best_epoch": report["best_epoch"], "validation": report["validation"]}
     tested = test(study, plan.run, plan.folder, device, threshold)
@@ -163,7 +163,7 @@ def _describe(device: str) -> str:
 
 
 def _draw(study: Study, plans: list[Plan], device: str) -> None:
-    """Draw what can be drawn: curves always, overlays of a network and seed once, when all its runs are done."""
+    """Draw the available figures: curves always, a network and seed's overlays once, when all its runs are finished."""
     draw_curves(study, read_results(study.out / "results"))
     groups: dict[str, list[Plan]] = {}
     for plan in plans:

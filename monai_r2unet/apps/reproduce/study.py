@@ -1,4 +1,4 @@
-"""What is to be run: a data set, the networks, their seeds and, in STARE, the photographs that are left out in turn."""
+"""The definition of a study: data set, networks, seeds and, for STARE, the photographs left out in turn."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from monai_r2unet.errors import InputError
 __all__ = ["BUDGET", "NETWORKS", "OBSERVER", "PROTOCOLS", "Study", "StudyRun", "command", "study_of"]
 
 NETWORKS = ("ForwardUNet", "ResUNet", "RUNet", "R2UNet", "AttentionR2UNet")
-OBSERVER = "second observer"  # takes a network's place where a test set has a second reference
+OBSERVER = "second observer"  # treated as a network if a test set has a second reference
 PROTOCOLS = ("paper", "default")
 
 BUDGET = ("epochs", "patches", "patch_size", "slice_size", "batch_size", "lr")
-"""The options that go to the bundle's training under their own names."""
+"""Options passed on to the bundle's training under the same names."""
 
 
 @dataclass(frozen=True)
 class StudyRun:
-    """One training and test of a network, or the second observer measured as a network is.
+    """One training and test of a network, or the second observer scored like a network.
 
     Args:
-        network: name of its class, or ``OBSERVER``.
-        seed: of the training; ``None`` for the observer.
-        data: folder with ``datalist.json``.
-        fold: the photograph that is left out of training and tested; ``None`` where there is one test set.
+        network: Name of its class, or ``OBSERVER``.
+        seed: Seed of the training; ``None`` for the observer.
+        data: Folder with ``datalist.json``.
+        fold: The photograph left out of training and used for test; ``None`` if there is one test set.
     """
 
     network: str
@@ -43,19 +43,19 @@ class StudyRun:
 
 @dataclass(frozen=True)
 class Study:
-    """Networks to be trained and tested on one data set, all under one protocol and with one budget.
+    """Networks to be trained and tested on one data set, with the same protocol and budget.
 
     Args:
-        dataset: name of the bundle.
-        data: folder with ``datalist.json``, as ``prepare`` writes it.
-        out: folder of the results.
-        networks: names of their classes.
-        seeds: of the trainings of each.
+        dataset: Name of the bundle.
+        data: Folder with ``datalist.json``, as written by ``prepare``.
+        out: Folder of the results.
+        networks: Names of the networks' classes.
+        seeds: Seeds of each network's trainings.
         protocol: ``"paper"``: the paper's recipe (``configs/paper.json`` of the bundle); ``"default"``: the bundle's.
-        recurrences: the paper's t.
-        name: what the data are called in file names and tables.
-        budget: values of the training's configuration in place of the protocol's, by their names.
-        device: as :func:`monai_r2unet.inference.devices.choose_device` takes it.
+        recurrences: The paper's t.
+        name: Name of the data in file names and tables.
+        budget: Values that replace those of the protocol in the training's configuration, by name.
+        device: A device as in :func:`monai_r2unet.inference.devices.choose_device`.
     """
 
     dataset: str
@@ -76,10 +76,10 @@ class Study:
         return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
     def runs(self, observer: bool) -> Iterator[StudyRun]:
-        """All runs; networks take turns, so that an unfinished study compares what it has.
+        """All runs; networks alternate, so that an unfinished study can compare what it has.
 
         Args:
-            observer: whether the test set has a second reference.
+            observer: The test set has a second reference.
         """
         places: list[tuple[Path, str | None]] = [(path, path.name) for path in self.folds]
         places = places or [(self.data, None)]
@@ -99,11 +99,11 @@ class Study:
 
 
 def study_of(options: argparse.Namespace) -> Study:
-    """The study that the options of the command line describe.
+    """The study described by the command-line options.
 
     Raises:
-        InputError: if data are not named and the bundle has no sample, if a name is no name for files, if a network or
-            seed is given twice, or if the packages that training needs are missing.
+        InputError: if no data are given and the bundle has no sample, if a name is not usable in file names, if a
+            network or seed is given twice, or if packages needed for training are missing.
     """
     missing = [module for module in ("matplotlib", "tensorboard") if importlib.util.find_spec(module) is None]
     if missing:
@@ -136,11 +136,11 @@ def study_of(options: argparse.Namespace) -> Study:
 
 
 def command(result: Mapping[str, Any], seeds: Sequence[int]) -> str:
-    """The command that makes results like this one, with ``DATA`` and ``OUT`` for the folders.
+    """The command that reproduces a result like this one, with ``DATA`` and ``OUT`` for the folders.
 
     Args:
-        result: what the file of a result holds.
-        seeds: of the trainings.
+        result: Content of a result's file.
+        seeds: Seeds of the trainings.
     """
     words = ["monai-r2unet", "reproduce", result["dataset"], "--data", "DATA", "--out", "OUT"]
     if result["name"] != result["dataset"]:

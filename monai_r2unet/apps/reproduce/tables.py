@@ -1,4 +1,4 @@
-"""The paper's tables with our rows beside its own, as Markdown, made from result files and nothing else."""
+"""The paper's tables with our rows beside its own, as Markdown, made only from result files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REGIONS = {"inside_fov": "inside FOV", "whole_image": "whole image"}
 
 
 class Column(NamedTuple):
-    """A column: its title, the paper's name of it, and where ours stands in a result."""
+    """A column: its title, the paper's name for it, and the place of its value in a result."""
 
     title: str
     paper: str | None
@@ -50,7 +50,7 @@ def all_tables(results: Sequence[Result]) -> str:
 
 
 def table_of(dataset: str, results: Sequence[Result]) -> str:
-    """What the tables say of one data set, as Markdown."""
+    """All tables of one data set, as Markdown."""
     if dataset in paper.TABLE_I:
         return _retina(dataset, results)
     return (_table_2 if dataset == "skin" else _table_3)(results)
@@ -78,14 +78,14 @@ TABLES: dict[str, Callable[[Sequence[Result]], str]] = {
     "Table II: skin lesions": _table_2,
     "Table III: lungs": _table_3,
 }
-"""Title -> what makes the table, as Markdown, from results."""
+"""Title -> function that makes the table, as Markdown, from results."""
 
 
 # ---- one data set ----------------------------------------------------------------------------------------------------
 
 
 def _sections(results: Sequence[Result], dataset: str, title: str, columns: Sequence[Column], rows: PaperRows) -> str:
-    """A table for each budget and scale of the data set; results of different ones never stand together."""
+    """A table for each budget and scale of the data set; results with different ones are never combined."""
     groups: dict[str, list[Result]] = {}
     observers: dict[str, list[Result]] = {}
     for result in results:
@@ -133,7 +133,7 @@ def _networks(group: Sequence[Result], rows: PaperRows) -> list[tuple[str, int]]
 
 
 def _rows_of(name: str, results: Sequence[Result], columns: Sequence[Column]) -> list[str]:
-    """A row for each region, with the mean over seeds and, of several, the standard deviation."""
+    """A row for each region, with the mean over seeds and, for several seeds, the standard deviation."""
     by_seed = _finished(results)
     if not by_seed:
         folds = len(results), results[0]["folds"]
@@ -156,11 +156,11 @@ def _about(by_seed: Sequence[Sequence[Result]]) -> list[str]:
     return [f"{first['parameters']:,}", f"{statistics.fmean(training):.0f}", f"{statistics.fmean(test):.2f}", seeds]
 
 
-# ---- what results say together ---------------------------------------------------------------------------------------
+# ---- several results combined ----------------------------------------------------------------------------------------
 
 
 def _finished(results: Sequence[Result]) -> list[list[Result]]:
-    """The results of each seed, by seed, of those seeds that have all their folds."""
+    """The results of each seed, sorted by seed, for seeds with all their folds."""
     by_seed: dict[Any, list[Result]] = {}
     for result in results:
         by_seed.setdefault(result["seed"], []).append(result)
@@ -170,7 +170,7 @@ def _finished(results: Sequence[Result]) -> list[list[Result]]:
 
 
 def _of_seed(seed: Sequence[Result], region: str, column: Column) -> float | None:
-    """The measure of one seed: of its test set, or the mean over its folds in which it is defined."""
+    """One seed's measure: of its test set, or the mean over the folds in which it is defined."""
     if column.measure is None:
         return None
     values = []
@@ -190,7 +190,7 @@ def _spread(values: Iterable[float | None]) -> str:
 
 
 def _verdict(group: Sequence[Result], columns: Sequence[Column]) -> str:
-    """What R2U-Net is worth against plain U-Net in this table, in a sentence."""
+    """The difference between R2U-Net and plain U-Net in this table, in a sentence."""
     ours, plain = (
         _finished([one for one in group if (one["network"], one["recurrences"]) == (network, 2)])
         for network in ("R2UNet", "ForwardUNet")
@@ -209,12 +209,12 @@ def _verdict(group: Sequence[Result], columns: Sequence[Column]) -> str:
             continue
         difference = statistics.fmean(left) - statistics.fmean(right)
         if min(len(left), len(right)) < 2:
-            told = "of one seed, so that chance is not ruled out"
+            note = "one seed, so it may be due to chance"
         else:
             spread = max(statistics.stdev(left), statistics.stdev(right))
             small = abs(difference) <= 2 * spread
-            told = f"{'within' if small else 'beyond'} two standard deviations of a seed, {2 * spread:.4f}"
-        parts.append(f"{column.title} {difference:+.4f} ({told})")
+            note = f"{'within' if small else 'beyond'} two standard deviations of a seed, {2 * spread:.4f}"
+        parts.append(f"{column.title} {difference:+.4f} ({note})")
     return f"R2UNet against ForwardUNet (plain U-Net), {REGIONS[region]}: {'; '.join(parts)}."
 
 
@@ -228,7 +228,7 @@ def _caption(title: str, group: Sequence[Result]) -> str:
 
 
 def _scale(result: Result) -> str:
-    """A sentence on the scale at which images were trained on and tested; empty for results that do not state it."""
+    """A sentence on the scale of the images in training and test; empty for results that do not state it."""
     scale = result.get("scale", {})
     if "fov_diameter_px" in scale:
         return f" Scale: field of view {scale['fov_diameter_px']:g} pixels wide."
@@ -238,7 +238,7 @@ def _scale(result: Result) -> str:
 
 
 def _made_by(results: Sequence[Result]) -> list[str]:
-    """The command of every row, and what it ran on."""
+    """The command for every row, and the machines used."""
     rows: dict[tuple[str, Any], list[Result]] = {}
     for result in results:
         rows.setdefault((result["network"], result["recurrences"]), []).append(result)

@@ -1,6 +1,6 @@
-"""A run by the bundle's own workflows, ``training`` and then ``evaluating``, as ``monai.bundle`` runs them.
+"""A run through the bundle's own workflows, ``training`` and then ``evaluating``, as ``monai.bundle`` runs them.
 
-No training and no test is written here: configurations are chosen, a few of their values replaced, and times taken.
+It contains no training or test code: it selects configurations, replaces a few values, and measures times.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ RESULTS, SECONDS = "results.json", "seconds.json"
 
 
 class Test(NamedTuple):
-    """What came of a test: the bundle's ``evaluation.json``, the cases that count, parameters, seconds of the network.
+    """The result of a test: the bundle's ``evaluation.json``, the scored cases, parameters, seconds of the network.
 
-    The cases are those inside the field of view where the data have one, else those of the whole images.
+    The cases are measured inside the field of view if the data have one, otherwise on complete images.
     """
 
     evaluation: dict[str, Any]
@@ -48,10 +48,10 @@ class Test(NamedTuple):
 
 
 def schedule_of(study: Study) -> dict[str, Any]:
-    """The values of ``BUDGET`` that the study trains with: its own, or its protocol's.
+    """The study's values for ``BUDGET``: its own, or those of its protocol.
 
     Raises:
-        InputError: if its own has one that the bundle's training does not know.
+        InputError: if the study sets a value that the bundle's training does not have.
     """
     known = _values(_config(study))
     for name in study.budget:
@@ -66,16 +66,16 @@ def schedule_of(study: Study) -> dict[str, Any]:
 
 
 def train(study: Study, run: StudyRun, folder: Path, device: str) -> tuple[dict[str, Any], float]:
-    """Train a network, or go on where an earlier call was interrupted; nothing is done if it had come to its end.
+    """Train a network, or resume an interrupted training; does nothing if the training is complete.
 
     Args:
-        study: that the run is of.
-        run: network, seed and data.
-        folder: for the weights (``model.pt``), checkpoints and the report of the training.
-        device: such as ``"cuda:0"``.
+        study: The study of the run.
+        run: Network, seed and data.
+        folder: Folder for the weights (``model.pt``), checkpoints and the training report.
+        device: Device name such as ``"cuda:0"``.
 
     Returns:
-        The bundle's ``results.json``, and the seconds of all epochs with their validations.
+        The bundle's ``results.json``, and the seconds of all epochs including validation.
     """
     report = folder / RESULTS
     if not report.exists():
@@ -83,10 +83,10 @@ def train(study: Study, run: StudyRun, folder: Path, device: str) -> tuple[dict[
             **study.budget,
             "seed": run.seed,
             "resume": "auto",
-            "patience": schedule_of(study)["epochs"] + 1,  # equal budgets: nobody stops early
+            "patience": schedule_of(study)["epochs"] + 1,  # equal budgets: early stopping is off
         }
         if "patches" in study.budget and "validate#dataset#patches" in _config(study):
-            # As the paper's: a tenth of all patches are for validation.
+            # As in the paper: a tenth of all patches are for validation.
             overrides["validate#dataset#patches"] = max(1, study.budget["patches"] // 9)
         with _workflow(study, run, "training", folder, device, overrides) as workflow:
             _EpochSeconds(folder / SECONDS).attach(workflow.parser.get_parsed_content("train#trainer"))
@@ -97,7 +97,7 @@ def train(study: Study, run: StudyRun, folder: Path, device: str) -> tuple[dict[
                         handler.close()
     seconds = json.loads((folder / SECONDS).read_text())
     result: dict[str, Any] = json.loads(report.read_text())
-    # A process that was killed between an epoch's checkpoint and its seconds has not told the latter.
+    # A process that was killed between an epoch's checkpoint and its time has not recorded the time.
     return result, math.fsum(seconds.values()) * result["epochs"] / len(seconds)
 
 
@@ -124,8 +124,8 @@ def segmented(
     """Segment some entries of a data list with a trained network.
 
     Returns:
-        Of each, as it was read: image (C, X, Y[, Z]), probabilities (1, X, Y[, Z]), label and, where the bundle loads
-        one, field of view of that size.
+        For each entry, as read: image (C, X, Y[, Z]), probabilities (1, X, Y[, Z]), label and, if the bundle loads one,
+        field of view of the same size.
     """
     found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]] = []
 
@@ -135,7 +135,7 @@ def segmented(
             fov = drawn.get("fov")
             found.append((image, pred, label, torch.as_tensor(fov).cpu() if isinstance(fov, torch.Tensor) else None))
 
-    # Without postprocessing, which crops, and turns volumes back, but not the image.
+    # Without postprocessing, which crops and reorients volumes, but not the image.
     overrides = {"validate#dataset#data": list(entries), "validate#handlers": [], "validate#postprocessing": None}
     with _workflow(study, run, "evaluating", folder, device, overrides) as workflow:
         evaluator = workflow.parser.get_parsed_content("validate#evaluator")
@@ -148,7 +148,7 @@ def segmented(
 
 
 def _files(study: Study, workflow: str) -> list[str]:
-    # An evaluation replaces all that the paper's recipe changes, but the size of slices.
+    # An evaluation replaces everything that the paper's recipe changes, except the size of slices.
     other = "evaluate" if workflow == "evaluating" else "paper" if study.protocol == "paper" else None
     configs = find_bundle(study.dataset).root / "configs"
     return [str(configs / f"{name}.json") for name in ("train", other) if name]
@@ -164,7 +164,7 @@ def _config(study: Study) -> ConfigParser:
 def _values(config: ConfigParser) -> dict[str, Any]:
     values = {name: config.get_parsed_content(name) for name in BUDGET if name in config}
     if values.get("patch_size") == values.get("slice_size"):
-        values.pop("patch_size", None)  # whole images
+        values.pop("patch_size", None)  # complete images
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -172,7 +172,7 @@ def _values(config: ConfigParser) -> dict[str, Any]:
 def _workflow(
     study: Study, run: StudyRun, name: str, folder: Path, device: str, overrides: Mapping[str, Any]
 ) -> Iterator[ConfigWorkflow]:
-    """A workflow of the bundle, initialised; what it changes in this process and holds of the device is given back."""
+    """An initialised workflow of the bundle; its changes to this process and its device memory are undone."""
     observer = run.network == OBSERVER
     values: dict[str, Any] = {
         "bundle_root": str(find_bundle(study.dataset).root),
@@ -184,15 +184,15 @@ def _workflow(
         "recurrences": study.recurrences,
         **({} if observer else {"network_name": run.network}),
         **{key: value for key, value in schedule_of(study).items() if key == "slice_size"},
-        "mirror": False,  # in one pass, as the validation that the threshold comes from
+        "mirror": False,  # a single pass, like the validation that determines the threshold
         **overrides,
     }
     logger = logging.getLogger("monai.bundle.workflows")
     hook, path, level = sys.excepthook, list(sys.path), logger.level
-    logger.setLevel(logging.ERROR)  # it warns that logging is left as it is
+    logger.setLevel(logging.ERROR)  # it warns that logging is left unchanged
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # What it prints; of several processes each tells of runs of its own.
+        # Its printed output; with several processes, each reports its own runs.
         with (
             (folder / "log.txt").open("a", encoding="utf-8") as log,
             contextlib.redirect_stdout(log),
@@ -213,7 +213,7 @@ def _workflow(
 
 
 def _as_drawn(inputs: torch.Tensor, network: object) -> torch.Tensor:
-    """In place of an inferer: the second observer's mask is the image, and the prediction."""
+    """Replaces the inferer: the second observer's mask is both the image and the prediction."""
     return (inputs > 0).float()
 
 
@@ -221,7 +221,7 @@ def _as_drawn(inputs: torch.Tensor, network: object) -> torch.Tensor:
 
 
 class _EpochSeconds:
-    """Keeps the seconds of every epoch, with its validation, in a file that outlives an interruption."""
+    """Keeps the seconds of every epoch, including validation, in a file that survives an interruption."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -248,7 +248,7 @@ class _EpochSeconds:
 
 
 class _Stopwatch:
-    """The seconds from image to probabilities, summed over an evaluation; neither reading nor measuring counts."""
+    """Seconds from image to probabilities, summed over an evaluation, without reading and measuring."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

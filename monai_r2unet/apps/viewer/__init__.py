@@ -1,4 +1,4 @@
-"""The viewer: 3D Slicer's views and the worker behind a page in a browser. `docs/how-to/viewer.md` is for users.
+"""The viewer: 3D Slicer's views and the worker behind a web page. `docs/how-to/viewer.md` is the user's guide.
 
-It needs the extra ``viewer``. What computes is the worker process; here is only what shows.
+It needs the extra ``viewer``. The worker process does the computing; this package only displays.
 """

@@ -1,4 +1,4 @@
-"""Who may talk to the viewer: whoever knows the token, from the viewer's own page."""
+"""Access control of the viewer: only requests with the token, from the viewer's own page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Access", "is_loopback"]
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-# The page may load from its own server only. Vue makes functions of templates, hence 'unsafe-eval'.
+# The page may load from its own server only. Vue compiles templates to functions, hence 'unsafe-eval'.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' blob: data:; connect-src 'self'; frame-ancestors 'none'; form-action 'none'; base-uri 'self'"
@@ -31,12 +31,13 @@ REFUSED = "The viewer refused this: open the address that `monai-r2unet view` pr
 
 
 class Access:
-    """Checks every request, that of the websocket included, before anything else looks at it.
+    """Checks every request, including the websocket's, before any other handler.
 
-    The token comes once in the address; from then on a cookie carries it, which other sites cannot make a browser send.
+    The token is passed once in the address; after that a cookie carries it, which other sites cannot make a browser
+    send.
 
     Args:
-        host: what the server listens on; people on other machines may use it as its name.
+        host: Address the server listens on, which people on other machines may use as its name.
     """
 
     def __init__(self, host: str) -> None:
@@ -46,7 +47,7 @@ class Access:
 
     @web.middleware  # type: ignore[untyped-decorator]
     async def guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Pass on what may come in, and mark what goes out."""
+        """Pass on permitted requests and add security headers to the responses."""
         given = request.query.get("token", "")
         if not (self._is_ours(request) and (self._fits(given) or self._fits(request.cookies.get(self.cookie, "")))):
             return web.Response(status=403, text=REFUSED, headers=HEADERS)
@@ -70,9 +71,9 @@ class Access:
         return hmac.compare_digest(token.encode(), self.token.encode())
 
     def _is_ours(self, request: web.Request) -> bool:
-        """Whether the request is for this server by a name of its own, and does not come from another site's page.
+        """Whether the request addresses this server by one of its own names and does not come from another site's page.
 
-        Names are checked because any site can give its own name this machine's address. Addresses cannot be taken so.
+        Names are checked because any site can point its own name to this machine's address; IP addresses are safe.
         """
         host = request.headers.get("Host", "")
         origin = request.headers.get("Origin")
@@ -83,13 +84,13 @@ class Access:
         if name not in self.names and not _is_address(name):
             return False
         if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
-            # A link that leads here is fine: that is how people open the address.
+            # A link to the viewer is fine: that is how people open the address.
             return request.method == "GET" and request.headers.get("Sec-Fetch-Mode") == "navigate" and origin is None
         return origin is None or origin.lower() == f"{request.scheme}://{host.lower()}"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server on that host."""
+    """Whether only this machine can reach a server on this host."""
     return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 

@@ -1,4 +1,4 @@
-"""The result beside a reference mask: where they differ, and the measures, by the verb ``evaluate``."""
+"""Comparison of the result with a reference mask: the differences, and the measures from the verb ``evaluate``."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ async def compare(
     """Compare a mask with a reference.
 
     Args:
-        scene: of MRML.
-        mask: file with the result.
-        labels: its voxels, (K, J, I).
-        image: that was segmented.
-        reference: file with a mask on the same grid, foreground > 0.
-        home: folder for temporary files.
+        scene: The MRML scene.
+        mask: File with the result.
+        labels: Voxels of the result, (K, J, I).
+        image: The segmented image.
+        reference: File with a mask on the same grid, foreground > 0.
+        home: Folder for temporary files.
 
     Returns:
         A segmentation node with true positives, false positives and false negatives; the measures, ``name`` and
-        ``value``; what the colours mean, ``name`` and ``colour``.
+        ``value``; the legend of the colours, ``name`` and ``colour``.
 
     Raises:
         InputError: if the reference cannot be read, or lies on another grid.
@@ -64,7 +64,7 @@ async def compare(
 
 
 async def _measure(mask: Path, reference: Path, home: Path) -> list[dict[str, str]]:
-    """What ``monai-r2unet evaluate`` says; in a process of its own, because it imports torch."""
+    """Measure with ``monai-r2unet evaluate``, in a separate process because it imports torch."""
     report = home / "evaluation.json"
     command = ["-m", "monai_r2unet", "evaluate", str(mask), str(reference), "--json", str(report), "--overwrite"]
     process = await asyncio.create_subprocess_exec(sys.executable, *command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE)

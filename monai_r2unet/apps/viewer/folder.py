@@ -1,4 +1,4 @@
-"""The one folder that the viewer may read from, whatever it is asked for."""
+"""The only folder that the viewer may read from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from monai_r2unet.errors import InputError
 __all__ = ["Folder", "check_one_file"]
 
 SUGGESTIONS = 50
-HEADER = 1 << 20  # bytes within which the text before the voxels must end
+HEADER = 1 << 20  # bytes; the text before the voxels must end within them
 NRRD = (".nrrd", ".nhdr")
 METAIMAGE = (".mha", ".mhd")
 DATA_FILE = re.compile(rb"^[ \t]*data ?file[ \t]*:", re.IGNORECASE | re.MULTILINE)
@@ -18,13 +18,13 @@ ELEMENT_DATA_FILE = re.compile(rb"^[ \t]*ElementDataFile[ \t]*[=:][ \t]*([^\r\n]
 
 
 class Folder:
-    """Finds files inside a folder, and nothing outside of it: neither by ``..`` nor by links.
+    """Finds files inside a folder and nothing outside it, neither by ``..`` nor by links.
 
     Args:
-        root: the folder.
+        root: Path of the folder.
 
     Raises:
-        InputError: if it is no folder.
+        InputError: if it is not a folder.
     """
 
     def __init__(self, root: Path) -> None:
@@ -33,16 +33,16 @@ class Folder:
         self.root = root.resolve()
 
     def find(self, path: str) -> Path:
-        """The file or folder of that path, absolute or relative to this folder, with all links resolved.
+        """The file or folder at this path, absolute or relative to this folder, with all links resolved.
 
         Raises:
-            InputError: if it leads out of the folder, or there is nothing.
+            InputError: if the path leads out of the folder or does not exist.
         """
         try:
             found = (self.root / path.strip()).resolve()
         except (OSError, ValueError, RuntimeError) as error:  # a loop of links, a null byte
             raise InputError(f"{path!r} is no path: check it") from error
-        # First, so that nobody learns from the answer what there is elsewhere.
+        # Checked first, so that the answer reveals nothing about files elsewhere.
         self._check(found, path)
         if not found.exists():
             raise InputError(f"there is no file or folder {path} in {self.root}: check the path")
@@ -54,7 +54,7 @@ class Folder:
         return found
 
     def suggest(self, start: str) -> list[str]:
-        """Paths in this folder that begin so, folders with a slash at their end."""
+        """Paths in this folder that begin with ``start``; folders end with a slash."""
         parent, _, name = start.strip().rpartition("/")
         try:
             folder = (self.root / parent).resolve()

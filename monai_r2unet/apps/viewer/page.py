@@ -1,4 +1,4 @@
-"""The page: what it shows, and what it may ask for. All that comes from it is checked here or where it goes."""
+"""The page: its content and the requests it may send. All its input is checked here or at its destination."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ __all__ = ["Page"]
 
 WEB = Path(__file__).with_name("web")
 
-# The page's names of the views, Slicer's colours of them, and what lies left, right, above and below in them.
+# Names of the views, their colours in Slicer, and the directions left, right, above and below in each.
 VIEWS = [
     {"id": "Red", "name": "Axial", "sides": ["R", "L", "A", "P"]},
     {"id": "ThreeD", "name": "3D", "sides": []},
     {"id": "Green", "name": "Coronal", "sides": ["R", "L", "S", "I"]},
     {"id": "Yellow", "name": "Sagittal", "sides": ["A", "P", "S", "I"]},
 ]
-PLACES = {"image", "reference"}  # what a file may be opened as
+PLACES = {"image", "reference"}  # roles in which a file may be opened
 
 
 class Page:
     """The page's side of the session.
 
     Args:
-        server: of trame.
-        folder: from which files may be opened by their path.
-        home: folder for uploads and results.
-        upload_limit: bytes.
-        command: that starts the worker.
+        server: The trame server.
+        folder: Folder from which files may be opened by path.
+        home: Folder for uploads and results.
+        upload_limit: Largest upload in bytes.
+        command: Command that starts the worker.
     """
 
     def __init__(self, server: Any, folder: Folder, home: Path, upload_limit: int, command: Sequence[str]) -> None:
@@ -76,7 +76,7 @@ class Page:
         self._offer()
 
     async def begin(self, image: Path | None) -> None:
-        """Make the views, open an image, and start the worker; what takes long does so beside each other."""
+        """Create the views, open an image and start the worker, the slow steps concurrently."""
         reading = None if image is None else asyncio.ensure_future(asyncio.to_thread(read_image_with_notes, image))
         if image is not None:
             self.state.update({"opening": self._name(image)})
@@ -92,11 +92,11 @@ class Page:
         self.state.flush()
         if image is not None:
             await self.session.open(image, self._name(image), reading)
-            await asyncio.sleep(0.5)  # for the views to be drawn, before the worker's imports take a core
+            await asyncio.sleep(0.5)  # let the views be drawn before the worker's imports occupy a core
         await self.session.start_worker()
 
     async def end(self) -> None:
-        """End the worker."""
+        """Stop the worker."""
         if self.session is not None:
             await self.session.close()
 
@@ -112,7 +112,7 @@ class Page:
             raise InputError("the viewer is still starting")
         return self.session.download(name)
 
-    # ---- what the page may ask for ----
+    # ---- requests of the page ----
 
     def _offer(self) -> None:
         offered: dict[str, Callable[[Session], Callable[..., Any]]] = {
@@ -133,11 +133,11 @@ class Page:
         }
         for name, find in offered.items():
             self.server.controller.trigger(name)(functools.partial(self._answer, find))
-        # The page writes these itself. A request beside them would overtake them.
+        # The page writes these itself; sending them also as a request would overtake them.
         self.state.change("opacity", "mask_shown", "surface_shown", "errors_shown")(self._show_overlays)
 
     async def _answer(self, find: Callable[[Session], Callable[..., Any]], *arguments: Any) -> None:
-        """Do what the page asks for; what cannot be done is a sentence in the page."""
+        """Carry out a request of the page; if that fails, show the reason in the page."""
         if self.session is None:
             return
         try:
@@ -162,7 +162,7 @@ class Page:
         try:
             await self._show(session, self.transfers.image(batch), name, place)
         finally:
-            self.transfers.forget(keep=session.source)  # if it could not be opened, the image before is still there
+            self.transfers.forget(keep=session.source)  # if opening failed, the previous image is still there
 
     async def _show(self, session: Session, path: Path, name: str, place: str) -> None:
         if place not in PLACES:

@@ -1,4 +1,4 @@
-"""A finished segmentation: its voxels, their meaning and size, and the files that it can become."""
+"""A finished segmentation: its voxels, their meaning and size, and the files it can be saved as."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ __all__ = ["Result"]
 
 @dataclass(frozen=True)
 class Result:
-    """What the worker found in an image.
+    """The worker's result for an image.
 
     Args:
-        output: file that the worker wrote.
-        image: that was segmented.
-        labels: voxels of the mask, (K, J, I).
-        segments: what their values mean.
-        stem: of the names of files.
+        output: File written by the worker.
+        image: The segmented image.
+        labels: Voxels of the mask, (K, J, I).
+        segments: Meaning of their values.
+        stem: Stem of the file names.
     """
 
     output: Path
@@ -38,13 +38,13 @@ class Result:
 
     @classmethod
     def read(cls, output: Path, image: sitk.Image, bundle: dict[str, Any], name: str) -> Result:
-        """Read what the worker wrote.
+        """Read the worker's result.
 
         Args:
-            output: its file.
-            image: that was segmented.
-            bundle: what the worker told of the bundle.
-            name: of the image, for people.
+            output: File written by the worker.
+            image: The segmented image.
+            bundle: The worker's description of the bundle.
+            name: Displayed name of the image.
         """
         segments = [Segment(one["value"], one["name"], tuple(one["colour"])) for one in bundle["labels"]]
         stem = Path(name.rstrip("/")).name.split(".")[0]
@@ -53,16 +53,16 @@ class Result:
 
     @property
     def downloads(self) -> list[str]:
-        """Names of the files that it can become."""
+        """Names of the files that can be downloaded."""
         endings = [".png", ".nii.gz"] if self.image.GetDimension() == 2 else [".seg.nrrd", ".nii.gz"]
         return [f"{self.stem}{ending}" for ending in endings]
 
     def sizes(self, millilitres: float | None, voxels: int) -> list[dict[str, str]]:
-        """Name, colour and size of each segment, for people.
+        """Displayed name, colour and size of each segment.
 
         Args:
-            millilitres: of all together, as the worker told; None of a picture.
-            voxels: of all together.
+            millilitres: Total volume as reported by the worker; None for a picture.
+            voxels: Total number of voxels.
         """
         found = []
         for one in self.segments:
@@ -72,14 +72,14 @@ class Result:
         return found
 
     def file(self, name: str, home: Path) -> Path:
-        """The mask as a file of one of the names in `downloads`.
+        """The mask as one of the files in `downloads`.
 
         Args:
-            name: whose ending is the format.
-            home: folder to put it into, where it stays.
+            name: File name; its ending selects the format.
+            home: Folder in which the file is kept.
 
         Raises:
-            InputError: if the mask cannot become such a file.
+            InputError: if the mask cannot be saved as this file.
         """
         if name not in self.downloads:
             raise InputError("there is no such result: segment an image first")

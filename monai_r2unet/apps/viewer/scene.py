@@ -1,4 +1,4 @@
-"""Slicer's scene and its four views, drawn here and sent to the page as pictures."""
+"""Slicer's scene and its four views, rendered here and sent to the page as pictures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 if sys.platform.startswith("linux") and not os.environ.get("DISPLAY") and ctypes.util.find_library("EGL"):
-    # VTK would try the missing X server first, and say so for each view.
+    # VTK would try the missing X server first, and report it for each view.
     os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
 
 import numpy as np
@@ -27,33 +27,33 @@ from monai_r2unet.apps.viewer.windows import automatic_window
 
 __all__ = ["SLICES", "Scene"]
 
-# Slicer's names of the axial, coronal and sagittal view, and across which axis of RAS they cut.
+# Slicer's names of the axial, coronal and sagittal view, and the RAS axis they are perpendicular to.
 SLICES = {"Red": 2, "Green": 1, "Yellow": 0}
 SOLID = "ThreeD"
-PIXELS = 500_000  # of a view; more are drawn too slowly on a CPU, and the browser enlarges the picture
-FRAMES = 30.0  # a second, at most
+PIXELS = 500_000  # of a view; larger ones render too slowly on a CPU, so the browser enlarges the picture
+FRAMES = 30.0  # per second, at most
 MOVING, STILL = 75, 92  # quality of the JPEG pictures
 MARGIN = 1.15  # around the surface in the 3D view
 
 
 class Scene:
-    """One image, what was found in it, and the views of both.
+    """One image, its masks, and the views of both.
 
-    To be made within a running event loop, in which everything else has to be called, too.
+    Create it and call all its methods within a running event loop.
 
     Args:
-        server: of trame.
-        on_slices: called with a view's name, the index of its slice from 1, and their number, when these change.
+        server: The trame server.
+        on_slices: Called when they change with a view's name, its slice index from 1, and the number of slices.
     """
 
     def __init__(self, server: Any, on_slices: Callable[[str, int, int], None]) -> None:
-        vtk.vtkObject.GlobalWarningDisplayOff()  # of VTK's developers
+        vtk.vtkObject.GlobalWarningDisplayOff()  # warnings for VTK's developers
         self.app = SlicerApp()
         slicer.mrmlScene = self.app.scene
         self.volume: Any = None
         self.colour = False
-        self.single: set[str] = set()  # views across which the image has one slice
-        self.nodes: dict[str, Any] = {}  # what lies over the image, by name
+        self.single: set[str] = set()  # views in which the image has a single slice
+        self.nodes: dict[str, Any] = {}  # nodes shown over the image, by name
         self.on_slices = on_slices
         axial, coronal, sagittal = (
             ViewLayoutDefinition.axial_view(),
@@ -64,7 +64,7 @@ class Scene:
         self.adapters: dict[str, Any] = {}
         for definition in (axial, coronal, sagittal, ViewLayoutDefinition.threed_view()):
             self._add_view(server, definition)
-        # Looks for models in the slices, of which there are none, and draws all views whenever a slice turns in one.
+        # It searches the slices for models, of which there are none, and redraws all views whenever a slice rotates.
         factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
         factory.UnRegisterDisplayableManager("vtkMRMLModelSliceDisplayableManager")
         for name in SLICES:
@@ -76,7 +76,7 @@ class Scene:
         view = kind(self.app.scene, self.app.app_logic, name, _NoRendering())
         view.set_view_properties(definition.properties)
         if name != SOLID:
-            view.render_window().SetMultiSamples(0)  # costs most of a slice's time, and a picture has no edges
+            view.render_window().SetMultiSamples(0)  # takes most of a slice's time, and a picture has no edges
         window = _Window(view, server.state, f"{name}_cursor")
         scheduler = RcaImageRenderScheduler(
             window=window, target_fps=FRAMES, interactive_quality=MOVING, still_quality=STILL, rca_encoder="turbo-jpeg"
@@ -87,14 +87,14 @@ class Scene:
         self.views[name], self.adapters[name] = view, adapter
 
     def register(self, server: Any) -> None:
-        """Offer the views to the page; once the server is ready."""
+        """Make the views available to the page, once the server is ready."""
         for adapter in self.adapters.values():
             server.controller.rc_area_register(adapter)
 
     # ---- the image ----
 
     def show_image(self, image: sitk.Image, name: str) -> tuple[float, float] | None:
-        """Show an image instead of what was there; gives the window of grey values that it is shown with."""
+        """Replace the displayed image; return the window of grey values used to display it."""
         self.clear()
         self.colour = image.GetNumberOfComponentsPerPixel() > 1
         self.volume = add_volume(self.app.scene, image, name)
@@ -117,7 +117,7 @@ class Scene:
         return window
 
     def clear(self) -> None:
-        """Remove the image and all that lies over it."""
+        """Remove the image and everything over it."""
         for name in list(self.nodes):
             self.replace(name, None)
         if self.volume is not None:
@@ -127,26 +127,26 @@ class Scene:
             self.volume = None
 
     def set_window(self, width: float, centre: float) -> None:
-        """Choose which values are black and white: the image's own, HU in CT."""
+        """Set the window of grey values, in the image's own units (HU in CT)."""
         if self.volume is not None and not self.colour:
             display = self.volume.GetDisplayNode()
             display.SetAutoWindowLevel(0)
             display.SetWindowLevel(max(width, 1e-6), centre)
-            for name in SLICES:  # nothing else asks for it
+            for name in SLICES:  # they do not redraw by themselves
                 self.views[name].schedule_render()
 
     # ---- slices ----
 
     def _range(self, name: str) -> tuple[float, float, float]:
-        """Where the first and the last slice lie, and the step between them, in mm."""
+        """Positions of the first and the last slice, and the step between them, in mm."""
         view = self.views[name]
         first, last = view.get_slice_range()
-        if name in self.single:  # Slicer adds a slice on both sides
+        if name in self.single:  # Slicer adds a slice on either side
             first = last = (first + last) / 2
         return first, last, view.get_slice_step()
 
     def go_to(self, name: str, index: int) -> None:
-        """Show a slice, counted from 1; beyond the ends, the last there is."""
+        """Show a slice, counted from 1; numbers beyond the ends show the last slice there."""
         first, last, step = self._range(name)
         count = round((last - first) / step) + 1
         self.views[name].set_slice_value(first + step * (min(max(index, 1), count) - 1))
@@ -157,10 +157,10 @@ class Scene:
             index = round((self.views[name].get_slice_value() - first) / step) + 1
             self.on_slices(name, index, round((last - first) / step) + 1)
 
-    # ---- what lies over the image ----
+    # ---- nodes over the image ----
 
     def replace(self, name: str, node: Any) -> None:
-        """Put a node in the place of the one of that name; None removes it."""
+        """Replace the node with this name; None removes it."""
         before = self.nodes.pop(name, None)
         if before is not None:
             self.app.scene.RemoveNode(before)
@@ -168,7 +168,7 @@ class Scene:
             self.nodes[name] = node
 
     def show(self, name: str, flat: bool, solid: bool, opacity: float = 1.0) -> None:
-        """Say where a node is to be seen: in the slices, as a surface, and how opaque, 0 to 1."""
+        """Set where a node is visible: in the slices, as a surface, and its opacity, 0 to 1."""
         node = self.nodes.get(name)
         if node is not None:
             display = node.GetDisplayNode()
@@ -178,12 +178,12 @@ class Scene:
             display.SetOpacity2DOutline(min(1.0, 2 * opacity))
 
     def look_at_surface(self) -> None:
-        """Turn the 3D view to what is in it, and let it fill the view."""
+        """Point the 3D view at its content, and fill the view with it."""
         view = self.views[SOLID]
         view.reset_view()
         bounds = [0.0] * 6
         view.renderer().ComputeVisiblePropBounds(bounds)
-        if bounds[0] <= bounds[1]:  # otherwise there is nothing
+        if bounds[0] <= bounds[1]:  # otherwise the view is empty
             wide, deep, high = (bounds[2 * axis + 1] - bounds[2 * axis] for axis in range(3))
             camera, (columns, rows) = view.get_camera_node(), view.render_window().GetSize()
             reach = (
@@ -206,19 +206,19 @@ def _views_of_one_slice(image: sitk.Image) -> set[str]:
     dimension = image.GetDimension()
     directions = np.eye(3)
     directions[:dimension, :dimension] = np.reshape(image.GetDirection(), (dimension, dimension))
-    size = (*image.GetSize(), 1)  # a picture has no third one
+    size = (*image.GetSize(), 1)  # a picture lacks the third one
     return {name for name, axis in SLICES.items() if size[int(np.abs(directions[axis]).argmax())] == 1}
 
 
 class _NoRendering(ScheduledRenderStrategy):
-    """For a view that nobody sees yet; by default each step of its making would be drawn."""
+    """For a view that is not visible yet; by default each step of its creation would be rendered."""
 
     def schedule_render(self) -> None:
         pass
 
 
 class _Window(RcaWindow):
-    """Fits the image into a slice view whose size changes."""
+    """Fits the image into a slice view when its size changes."""
 
     def __init__(self, view: Any, state: Any, cursor: str) -> None:
         super().__init__(view.render_window(), state, cursor)

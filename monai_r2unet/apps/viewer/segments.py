@@ -19,16 +19,16 @@ from monai_r2unet.images.grid import axes_in_mm
 __all__ = ["Segment", "add_segmentation", "add_surface", "add_volume", "label_array"]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-SURFACE_VOXELS = 12e6  # more would keep the views waiting: the surface is made of every second voxel then, or third
+SURFACE_VOXELS = 12e6  # a larger mask would block the views, so its surface is made of every second or third voxel
 
 
 @dataclass(frozen=True)
 class Segment:
-    """What a value in a mask means.
+    """The meaning of a value in a mask.
 
     Args:
-        value: in the mask, 1 and up.
-        name: for people.
+        value: Value in the mask, 1 and up.
+        name: Displayed name.
         colour: RGB, 0 to 255.
     """
 
@@ -41,9 +41,9 @@ def add_volume(scene: Any, image: sitk.Image, name: str) -> Any:
     """Add an image to a scene.
 
     Args:
-        scene: of MRML.
+        scene: The MRML scene.
         image: 3D volume, or 2D picture, which becomes a volume of one slice; colour is a vector image.
-        name: of the new node.
+        name: Name of the new node.
 
     Returns:
         The volume node, with a display node.
@@ -59,7 +59,7 @@ def add_volume(scene: Any, image: sitk.Image, name: str) -> Any:
 
 
 def label_array(mask: sitk.Image) -> npt.NDArray[np.uint8]:
-    """The voxels of a mask, (K, J, I); of a 2D picture's, (1, J, I). A picture of one label holds 0 and 255."""
+    """The voxels of a mask, (K, J, I); (1, J, I) for a 2D picture. A picture with one label holds 0 and 255."""
     array: npt.NDArray[np.uint8] = sitk.GetArrayFromImage(mask).astype(np.uint8)
     if mask.GetDimension() == 2:
         array = array[None]
@@ -71,14 +71,14 @@ def label_array(mask: sitk.Image) -> npt.NDArray[np.uint8]:
 def add_segmentation(
     scene: Any, labels: npt.NDArray[np.uint8], image: sitk.Image, segments: Sequence[Segment], name: str
 ) -> Any:
-    """Add a mask to a scene; its segments share one labelmap, as those that Slicer loads do.
+    """Add a mask to a scene; its segments share one labelmap, like segmentations loaded by Slicer.
 
     Args:
-        scene: of MRML.
-        labels: (K, J, I), values of the segments, 0 background.
-        image: whose grid the labels lie on.
-        segments: what the values mean.
-        name: of the new node.
+        scene: The MRML scene.
+        labels: Values of the segments, (K, J, I), 0 background.
+        image: Image that provides the grid of the labels.
+        segments: Meaning of the values.
+        name: Name of the new node.
     """
     return _add(scene, labels, _ijk_to_ras(image), segments, name)
 
@@ -86,9 +86,9 @@ def add_segmentation(
 def add_surface(
     scene: Any, labels: npt.NDArray[np.uint8], image: sitk.Image, segments: Sequence[Segment], name: str
 ) -> Any:
-    """Add the smooth surface of a mask to a scene, for the 3D view only; arguments as of `add_segmentation`."""
+    """Add the smooth surface of a mask to a scene, for the 3D view only; arguments as in `add_segmentation`."""
     step = int(np.ceil((labels.size / SURFACE_VOXELS) ** 0.5))
-    coarse = labels[:, ::step, ::step]  # within the slices, which mostly are thicker than their voxels are wide
+    coarse = labels[:, ::step, ::step]  # within the slices, which are usually thicker than their voxels are wide
     matrix = _ijk_to_ras(image)
     matrix[:3, :2] *= step
     node = _add(scene, np.ascontiguousarray(coarse), matrix, segments, name)

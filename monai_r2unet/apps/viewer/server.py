@@ -1,4 +1,4 @@
-"""The server of the viewer: when it begins, who gets in, and what it leaves behind: nothing."""
+"""The viewer's server: start, access control and complete clean-up."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from monai_r2unet.apps.viewer.workspace import workspace
 
 __all__ = ["WORKER", "Options", "serve"]
 
-EVERYWHERE = ("0.0.0.0", "::")  # to listen on; not to be opened
+EVERYWHERE = ("0.0.0.0", "::")  # addresses to listen on, not to open
 WORKER = (sys.executable, "-m", "monai_r2unet.worker")
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to serve.
+    """Options of the server.
 
     Args:
-        folder: from which images may be opened by their path.
-        image: to open at once; None for an empty viewer.
-        host: to listen on.
-        port: 0 for any that is free.
-        upload_limit: bytes.
-        worker: command that starts the worker.
+        folder: Folder from which images may be opened by path.
+        image: Image to open at the start; None for an empty viewer.
+        host: Address to listen on.
+        port: Port number; 0 for any free one.
+        upload_limit: Largest upload in bytes.
+        worker: Command that starts the worker.
     """
 
     folder: Folder
@@ -48,8 +48,8 @@ async def serve(options: Options, announce: Callable[[str], None]) -> None:
     """Serve until the task is cancelled.
 
     Args:
-        options: how.
-        announce: called with the address, token included, once it can be opened.
+        options: Options of the server.
+        announce: Called with the address, including the token, once it can be opened.
     """
     asyncio.get_running_loop().set_exception_handler(_tell_fault)
     server = get_server("monai-r2unet", client_type="vue3")
@@ -71,7 +71,7 @@ async def serve(options: Options, announce: Callable[[str], None]) -> None:
                 show_connection_info=False,
                 disable_logging=True,
                 timeout=0,
-                thread=True,  # signals are handled by whoever calls this
+                thread=True,  # the caller handles signals
             )
         )
         try:
@@ -88,6 +88,6 @@ async def serve(options: Options, announce: Callable[[str], None]) -> None:
 
 
 def _tell_fault(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What nobody handles goes to standard error, but that a page was closed is no fault."""
+    """Report unhandled errors on standard error, except those caused by closing a page."""
     if not isinstance(context.get("exception"), ConnectionError):
         loop.default_exception_handler(context)

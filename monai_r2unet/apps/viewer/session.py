@@ -1,4 +1,4 @@
-"""What a person does at the viewer: open an image, segment it, look at the result, compare it, take it along."""
+"""The user's actions in the viewer: open an image, segment it, view, compare and save the result."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ __all__ = ["Session"]
 
 @dataclass
 class ActiveSegmentation:
-    """A segmentation under way.
+    """A running segmentation.
 
     Args:
-        job: its number.
-        bundle: what the worker told of the bundle.
-        image: that is segmented.
-        output: the file that the worker writes.
+        job: Number of the job.
+        bundle: The worker's description of the bundle.
+        image: The image being segmented.
+        output: The file that the worker writes.
     """
 
     job: int
@@ -40,18 +40,18 @@ class ActiveSegmentation:
     image: sitk.Image
     output: Path
     started: float = field(default_factory=time.monotonic)
-    first: tuple[float, int] | None = None  # when the first slices were done, and how many
+    first: tuple[float, int] | None = None  # time when the first slices were done, and their number
     warnings: list[str] = field(default_factory=list)
 
 
 class Session:
-    """Keeps scene, worker and page together; all of it in one event loop.
+    """Connects scene, worker and page, all in one event loop.
 
     Args:
-        state: of trame, shared with the page.
-        scene: to show things in.
-        home: folder for results.
-        command: that starts the worker.
+        state: The trame state, shared with the page.
+        scene: The scene that shows images and masks.
+        home: Folder for results.
+        command: Command that starts the worker.
     """
 
     def __init__(self, state: Any, scene: Scene, home: Path, command: Sequence[str]) -> None:
@@ -69,12 +69,12 @@ class Session:
         self.tasks: set[asyncio.Task[None]] = set()
 
     def tell(self, **values: Any) -> None:
-        """Change what the page knows, and let it know at once."""
+        """Change the page's state and send it at once."""
         self.state.update(values)
         self.state.flush()
 
     def complain(self, error: Exception | str, kind: str = "error") -> None:
-        """Show a sentence in the page."""
+        """Show a message in the page."""
         text = error if isinstance(error, str) else sentence_of(error)
         self.tell(message={"kind": kind, "text": text})
 
@@ -84,9 +84,9 @@ class Session:
         """Read an image and show it.
 
         Args:
-            path: file or folder that may be read.
-            name: for people.
-            reading: gives the image and the notes of its reader, where that has begun already.
+            path: File or folder that may be read.
+            name: Displayed name.
+            reading: Pending result of a read already begun: the image and its reader's notes.
         """
         if self.active is not None:
             self.complain("The segmentation is still running: cancel it before you open another image.")
@@ -115,7 +115,7 @@ class Session:
             self._choose_bundle()
 
     def set_window(self, width: float, centre: float) -> None:
-        """Choose the grey values between black and white."""
+        """Set the window of grey values."""
         self.scene.set_window(float(width), float(centre))
         self._tell_window(width, centre)
 
@@ -123,7 +123,7 @@ class Session:
         self.tell(window=float(f"{float(width):.4g}"), level=float(f"{float(centre):.4g}"))
 
     def automatic_window(self) -> None:
-        """Choose those that most voxels have."""
+        """Set the window to the values of most voxels."""
         if self.image is not None and not self.scene.colour:
             self.set_window(*automatic_window(self.image))
 
@@ -134,27 +134,27 @@ class Session:
         await self.worker.start()
 
     async def close(self) -> None:
-        """End the worker."""
+        """Stop the worker."""
         await self.worker.stop()
 
     def choose_bundle(self, name: str) -> None:
-        """Choose what to segment with."""
+        """Select the bundle."""
         bundle = self.bundles.get(name)
         if bundle is not None:
             self.tell(bundle=name, card=texts.bundle_card(bundle), problem=texts.bundle_problem(bundle))
             self.tell(scaled=_goes_by_field_of_view(bundle))
 
     def choose_device(self, name: str) -> None:
-        """Choose what to segment on."""
+        """Select the device."""
         if name in [device["id"] for device in self.state.devices]:
             self.tell(device=name)
 
     def choose_scale(self, scale: str) -> None:
-        """Choose the scale of the photograph: a factor, the diameter of its field of view ("1400px"), or to find it."""
+        """Select the photograph's scale: a factor, the diameter of its field of view ("1400px"), or automatic."""
         self.tell(scale=str(scale).strip())
 
     def _choose_bundle(self) -> None:
-        """Choose a bundle that can be used and takes images like the one that is open."""
+        """Select a usable bundle for the kind of image that is open."""
         if not self.bundles:
             return
         colours = self.image is not None and self.image.GetNumberOfComponentsPerPixel()
@@ -164,7 +164,7 @@ class Session:
             self.choose_bundle((usable or fitting or list(self.bundles.values()))[0]["name"])
 
     async def segment(self) -> None:
-        """Let the worker segment the image."""
+        """Have the worker segment the image."""
         bundle = self.bundles.get(self.state.bundle)
         if self.active is not None or self.source is None or self.image is None or bundle is None:
             return
@@ -184,7 +184,7 @@ class Session:
         )
 
     def cancel(self) -> None:
-        """Give up what is under way."""
+        """Cancel the running segmentation."""
         if self.active is not None:
             self.worker.send("cancel")
 
@@ -242,13 +242,13 @@ class Session:
 
     async def _show_result(self, active: ActiveSegmentation, event: dict[str, Any]) -> None:
         async with self.busy:
-            if self.image is not active.image:  # another one was opened meanwhile
+            if self.image is not active.image:  # another image has been opened meanwhile
                 return
             name = str(self.state.image["name"])
             result = await asyncio.to_thread(Result.read, active.output, active.image, active.bundle, name)
             self._show(active, result, event)
             self.show_overlays()
-            await asyncio.sleep(0.1)  # for the slices to be drawn: the surface takes longer
+            await asyncio.sleep(0.1)  # let the slices be drawn: the surface takes longer
             if event["voxels"] and not self.state.image["flat"]:
                 shown = (result.labels, result.image, result.segments)
                 self.scene.replace("surface", add_surface(self.scene.app.scene, *shown, "surface"))
@@ -275,7 +275,7 @@ class Session:
         )
 
     def show_overlays(self) -> None:
-        """Show and hide what lies over the image, as the page's switches say."""
+        """Show or hide the overlays, according to the page's switches."""
         state, opacity = self.state, min(max(float(self.state.opacity), 0), 100) / 100
         errors = bool(state.reference and state.errors_shown)
         self.scene.show("mask", flat=bool(state.mask_shown and not errors), solid=False, opacity=opacity)
@@ -283,7 +283,7 @@ class Session:
         self.scene.show("surface", flat=False, solid=bool(state.surface_shown))
 
     def download(self, name: str) -> Path:
-        """The result as a file of that name.
+        """The result as a file with this name.
 
         Raises:
             InputError: if there is no such result.

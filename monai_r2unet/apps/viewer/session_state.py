@@ -1,4 +1,4 @@
-"""What the page knows at the beginning."""
+"""The page's initial state."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 __all__ = ["STATE"]
 
-# What the page knows. What it writes is checked where it is used.
+# State shared with the page. Values written by the page are checked where they are used.
 STATE: dict[str, Any] = {
     "ready": False,
     "suggestions": [],
@@ -19,8 +19,8 @@ STATE: dict[str, Any] = {
     "problem": "",
     "devices": [{"id": "auto", "name": "Automatic"}],
     "device": "auto",
-    "scaled": False,  # whether the bundle goes by the field of view
-    "scale": "",  # factor, or diameter of the field of view, of the photograph; empty to find it
+    "scaled": False,  # whether the bundle scales by the field of view
+    "scale": "",  # the photograph's scale: a factor or the diameter of its field of view; empty for automatic
     "running": False,
     "done": 0,
     "total": 0,

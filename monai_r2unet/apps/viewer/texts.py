@@ -1,4 +1,4 @@
-"""What the page says, in words."""
+"""The texts of the page."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ def describe_image(image: sitk.Image) -> str:
 
 
 def describe_device(device: dict[str, Any]) -> str:
-    """A device by its name, with its free memory where that is known."""
+    """A device's name, with its free memory if known."""
     if device.get("free_bytes") is None:
         return str(device["name"])
     return f"{device['name']}, {device['free_bytes'] / GIB:.1f} of {device['total_bytes'] / GIB:.1f} GB free"
 
 
 def describe_progress(done: int, total: int, elapsed: float, remaining: float | None) -> str:
-    """How far it is, and how long it will still take, in seconds."""
+    """Progress, elapsed time and estimated time left, in seconds."""
     to_go = "" if remaining is None else f", about {remaining:.0f} s to go"
     return f"Slice {done} of {total}, {elapsed:.0f} s{to_go}"
 
 
 def describe_size(voxels: int, millilitres: float | None) -> str:
-    """How much was found: mL of a volume, pixels of a picture."""
+    """Size of the result: mL for a volume, pixels for a picture."""
     return f"{voxels:,} pixels" if millilitres is None else f"{millilitres:,.1f} mL"
 
 
 def bundle_problem(bundle: dict[str, Any]) -> str:
-    """Why a bundle cannot be used; empty if it can."""
+    """The reason why a bundle cannot be used; empty if it can."""
     return {
         "missing": "This bundle has no trained weights yet: train it, or choose another one.",
         "damaged": "The weights of this bundle are damaged: install the package again.",
@@ -47,7 +47,7 @@ def bundle_problem(bundle: dict[str, Any]) -> str:
 
 
 def bundle_card(bundle: dict[str, Any]) -> list[dict[str, str]]:
-    """What a bundle is made for and what it is not, for people."""
+    """A bundle's intended use and its limits, as displayed."""
     rows: Sequence[tuple[str, str]] = (
         ("Task", bundle["task"]),
         ("Images", bundle["modality"]),

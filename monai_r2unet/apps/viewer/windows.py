@@ -1,4 +1,4 @@
-"""Which values of a grey image are black and which white, as width and centre of the window between them."""
+"""The grey-value window of an image, from black to white, as width and centre."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import SimpleITK as sitk
 
 __all__ = ["WINDOWS", "automatic_window"]
 
-# In Hounsfield units as radiologists use them.
+# In Hounsfield units, as used by radiologists.
 WINDOWS = {
     "lung": (1500, -600),
     "soft tissue": (400, 40),
     "bone": (1800, 400),
     "brain": (80, 40),
 }
-TAILS = (0.5, 99.5)  # percent of the voxels between which the automatic window lies
-SAMPLE = 100  # voxels along each axis that are looked at
+TAILS = (0.5, 99.5)  # percentiles of the voxels that bound the automatic window
+SAMPLE = 100  # sampled voxels along each axis
 
 
 def automatic_window(image: sitk.Image) -> tuple[float, float]:
-    """Width and centre of the grey values that most voxels have.
+    """Width and centre of the window that covers most voxels.
 
     Args:
-        image: grey, of any values.
+        image: Grey image with any range of values.
 
     Returns:
-        Both in the image's own values, the width above 0. The lowest value does not count: it is the padding around
-        what was scanned, which may be far below air.
+        Both in the image's own values, the width above 0. The lowest value is ignored: it is the padding around the
+        scanned region, which may be far below air.
     """
     values = sitk.GetArrayViewFromImage(image)
     sample = values[tuple(slice(None, None, max(1, size // SAMPLE)) for size in values.shape)]

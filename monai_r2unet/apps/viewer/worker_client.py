@@ -1,4 +1,4 @@
-"""The viewer's end of the worker process, which does all of the computing."""
+"""The viewer's side of the worker process, which does all computing."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from monai_r2unet.apps.worker.protocol import read_event
 
 __all__ = ["WorkerClient"]
 
-FAREWELL = 4.0  # seconds that the worker gets to leave by itself
+FAREWELL = 4.0  # seconds in which the worker may exit by itself
 LINE = 1 << 22  # bytes; the greeting holds the cards of all bundles
 
 
 class WorkerClient:
-    """Starts the worker and listens to it; nothing here blocks.
+    """Starts the worker and listens to it without blocking.
 
     Args:
-        command: that starts it.
-        on_event: called with each event, a dict with the key ``event``.
-        on_gone: called with the last lines it printed, when the worker has left without having been asked to.
+        command: Command that starts the worker.
+        on_event: Called with each event, a dict with the key ``event``.
+        on_gone: Called with the last printed lines when the worker has exited unexpectedly.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class WorkerClient:
         return self.process is not None
 
     async def start(self) -> None:
-        """Start the worker, unless it runs."""
+        """Start the worker, unless it is running."""
         if self.process is None:
             self.process = await asyncio.create_subprocess_exec(
                 *self.command, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=LINE
@@ -50,12 +50,12 @@ class WorkerClient:
             self.listening = asyncio.create_task(self._listen(self.process))
 
     def send(self, cmd: str, **content: Any) -> None:
-        """Send a command; a worker that is just leaving does not hear it."""
+        """Send a command; a worker that is exiting ignores it."""
         if self.process is not None and self.process.stdin is not None:
             self.process.stdin.write(json.dumps({"cmd": cmd, **content}).encode("ascii") + b"\n")
 
     async def stop(self) -> None:
-        """Let the worker leave, and wait for it."""
+        """Ask the worker to exit, and wait for it."""
         process, self.process = self.process, None
         if process is None or process.stdin is None:
             return

@@ -1,4 +1,4 @@
-"""The temporary home of uploads and results. It goes with the process; what a killed one left goes with the next."""
+"""The temporary folder of uploads and results, removed at exit; after a kill, the next start removes it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PREFIX = "monai-r2unet-view-"
 
 @contextlib.contextmanager
 def workspace() -> Iterator[Path]:
-    """Make a folder that only this user can read, and remove it at the end."""
+    """Create a folder that only this user can read, and remove it at the end."""
     _sweep()
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     try:
@@ -28,9 +28,9 @@ def workspace() -> Iterator[Path]:
 
 
 def _sweep() -> None:
-    """Remove the folders whose process is gone: its lock went with it."""
+    """Remove the folders of dead processes, whose locks are free."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        # Those of others cannot be opened, and a lock that is not there yet is about to be.
+        # Other users' folders cannot be opened; a missing lock is about to be created.
         with contextlib.suppress(OSError, Timeout):
             if (folder / "lock").is_file():
                 with FileLock(folder / "lock", timeout=0):
