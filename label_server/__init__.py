@@ -1,1 +1,1 @@
-"""A MONAI Label server with the bundles of this repository; ``docs/how-to/monai_label.md`` tells how to use it."""
+"""A MONAI Label server for the bundles of this repository; see ``docs/how-to/monai_label.md``."""

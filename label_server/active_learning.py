@@ -1,4 +1,4 @@
-"""Scores of the images that have no label yet, and the choice of what to label next."""
+"""Scores of unlabelled images, and the choice of the next image to label."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ logger = logging.getLogger(__name__)
 
 
 class Uncertainty(ScoringMethod):
-    """Write the `uncertainty` of every image without a final label into the datastore's notes on it.
+    """Write the `uncertainty` of every image without a final label into its datastore entry.
 
-    Images that had their score from the weights in use keep it.
+    Images already scored with the current weights keep their score.
 
     Args:
-        task: whose network is asked.
-        key: of the score in the notes; ``KEY_weights`` is the checksum of the weights it was made with.
+        task: Inference task whose network is used.
+        key: Key of the score in the entry; ``KEY_weights`` is the checksum of the weights used.
     """
 
     def __init__(self, task: Segmentation, key: str) -> None:
@@ -37,7 +37,7 @@ class Uncertainty(ScoringMethod):
         self.key = key
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
-        """Score the images, or of them at most ``request["max_samples"]``, on ``request["device"]``."""
+        """Score all images, or at most ``request["max_samples"]`` of them, on ``request["device"]``."""
         weights = sha256(self.task.get_path())
         images = sorted(datastore.get_unlabeled_images())
         todo = [name for name in images if datastore.get_image_info(name).get(f"{self.key}_weights") != weights]
@@ -55,13 +55,13 @@ class Uncertainty(ScoringMethod):
 
 
 class MostUncertain(Strategy):
-    """Choose the image without a final label whose score is highest; images without a score come last.
+    """Choose the image with the highest score among those without a final label; images without a score come last.
 
-    What was given to someone within the last hour is put off, so that two people do not label the same image.
+    An image given to someone within the last hour is postponed, so that two people do not label the same one.
 
     Args:
-        bundle: the name of the one whose uncertainty counts.
-        key: of the score in the datastore's notes.
+        bundle: Name of the bundle whose uncertainty counts.
+        key: Key of the score in the datastore's entries.
     """
 
     HOUR = 3600.0
@@ -71,7 +71,7 @@ class MostUncertain(Strategy):
         self.key = key
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any] | None:
-        """The id and score of the chosen image; ``None`` if all are labelled."""
+        """The id and score of the chosen image; ``None`` if all images are labelled."""
         notes = {name: datastore.get_image_info(name) for name in datastore.get_unlabeled_images()}
         if not notes:
             return None

@@ -1,4 +1,4 @@
-"""The app that MONAI Label runs: which models, trainings, scores and strategies there are."""
+"""The app that MONAI Label runs: its models, trainings, scores and strategies."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["LabelApp"]
 
 
 class LabelApp(MONAILabelApp):
-    """The bundles below ``APP_DIR/model`` that ``conf["bundles"]`` names, divided by commas.
+    """Serves the bundles below ``APP_DIR/model`` that ``conf["bundles"]`` lists, separated by commas.
 
     Args:
-        app_dir: the server's own folder, see `label_server.serve`.
-        studies: folder with images, or address of a DICOMweb archive.
-        conf: what followed ``--conf`` when the server was started.
+        app_dir: The server's own folder, see `label_server.serve`.
+        studies: Folder with images, or address of a DICOMweb archive.
+        conf: The server's ``--conf`` options.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
@@ -43,19 +43,19 @@ class LabelApp(MONAILabelApp):
         )
 
     def init_infers(self) -> dict[str, Segmentation]:
-        """One for each bundle, under its name."""
+        """One inference task for each bundle, under its name."""
         return self.tasks
 
     def init_trainers(self) -> dict[str, FineTuning]:
-        """One for each bundle, under its name."""
+        """One training task for each bundle, under its name."""
         return {bundle.name: FineTuning(bundle, self.conf) for bundle in self.bundles}
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
-        """For the bundle ``lung``, ``uncertainty_lung``."""
+        """``uncertainty_lung`` for the bundle ``lung``, and so on."""
         return {key: Uncertainty(task, key) for key, task in self._keys().items()}
 
     def init_strategies(self) -> dict[str, Strategy]:
-        """For the bundle ``lung``, ``uncertainty_lung``; and MONAI Label's own that need no score."""
+        """``uncertainty_lung`` for the bundle ``lung``, and so on; and MONAI Label's own strategies without a score."""
         uncertain = {key: MostUncertain(task.bundle.name, key) for key, task in self._keys().items()}
         return {**uncertain, "random": Random(), "first": First()}
 
@@ -64,7 +64,8 @@ class LabelApp(MONAILabelApp):
 
     def _init_dicomweb_datastore(self) -> Datastore:
         store = super()._init_dicomweb_datastore()
-        # MONAI Label names the class where it makes the client and its session; all else would have to be repeated.
+        # MONAI Label names the class where it creates the client and its session; a subclass would have to repeat all
+        # that.
         store.__class__ = DescribedDatastore
         store.labels = {bundle.name: bundle.labels for bundle in self.bundles}
         return store

@@ -1,4 +1,4 @@
-"""What is checked before the server starts, because MONAI Label would start regardless or end in pages of errors."""
+"""Checks before the server starts, because MONAI Label would start regardless or fail with pages of errors."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ __all__ = ["ENDINGS", "check_port", "check_studies"]
 
 _LOWER = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 ENDINGS = (*_LOWER, *(ending.upper() for ending in _LOWER))
-"""Of the files that are images; MONAI Label heeds the case."""
+"""Endings of image files; MONAI Label distinguishes upper and lower case."""
 
-_OWN = ("labels", "datastore_v2.json", ".lock")  # what MONAI Label puts into the folder
+_OWN = ("labels", "datastore_v2.json", ".lock")  # MONAI Label's own files in the folder
 
 
 def check_studies(studies: str) -> None:
-    """Check that there is something to label, or an empty folder that images can be sent to.
+    """Check that there is something to label, or an empty folder to which images can be sent.
 
     Args:
-        studies: folder with images, or address of a DICOMweb archive.
+        studies: Folder with images, or address of a DICOMweb archive.
 
     Raises:
         InputError: if it is neither.
@@ -47,7 +47,7 @@ def check_studies(studies: str) -> None:
 
 
 def _check_archive(address: str) -> None:
-    if "googleapis.com" in address:  # whose credentials are MONAI Label's matter
+    if "googleapis.com" in address:  # MONAI Label handles its credentials
         return
     import requests
     from monailabel.config import settings
@@ -73,7 +73,7 @@ def _check_archive(address: str) -> None:
 
 
 def check_port(host: str, port: int) -> None:
-    """Check that the server can listen there.
+    """Check that the server can listen at this address.
 
     Raises:
         InputError: if it cannot.

@@ -1,4 +1,4 @@
-"""A DICOMweb archive as the datastore, whose labels come to it as what they are."""
+"""A DICOMweb archive as the datastore, with complete descriptions of its labels."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Label = dict[str, Any]
 
 
 class DescribedDatastore(DICOMWebDatastore):
-    """MONAI Label's datastore, except that DICOM SEG keeps what was segmented, and where.
+    """MONAI Label's datastore, except that DICOM SEG keeps the label's meaning and position.
 
-    MONAI Label gives every segment that its client does not describe in full the code of the spleen, in red. And of a
-    segmentation that comes from the archive it reads only the slices that are not empty.
+    MONAI Label gives every segment that its client does not fully describe the code of the spleen, in red. And it reads
+    only the non-empty slices of a segmentation from the archive.
     """
 
-    labels: dict[str, list[Label]]  # of each bundle, by its name
+    labels: dict[str, list[Label]]  # labels of each bundle, by its name
 
     def save_label(
         self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any], label_id: str = ""
     ) -> str:
-        """Save a label; a final one goes to the archive as DICOM SEG."""
+        """Save a label; a final one is sent to the archive as DICOM SEG."""
         labels = self.labels.get(label_info.get("model", ""), next(iter(self.labels.values())))
         label_info["label_info"] = describe(label_info.get("label_info") or [], labels)
         saved: str = super().save_label(image_id, label_filename, label_tag, label_info, label_id)
@@ -37,18 +37,18 @@ class DescribedDatastore(DICOMWebDatastore):
     def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:
         """Images and their final labels, each label on the grid of its image."""
         entries: list[dict[str, Any]] = super().datalist(full_path)
-        if full_path:  # the others are names for a listing
+        if full_path:  # otherwise only names, for a listing
             for entry in entries:
                 put_on_grid(entry["label"], entry["image"])
         return entries
 
 
 def put_on_grid(label: str, image: str) -> None:
-    """Rewrite a label that does not cover its image, with background where it lacks.
+    """Rewrite a label that does not cover its image, with background in the missing part.
 
     Args:
-        label: path of a mask whose voxels are some of the image's.
-        image: path of its image.
+        label: Path of a mask with a part of the image's voxels.
+        image: Path of its image.
     """
     mask, reference = read_image(label), read_image(image)
     if not same_grid(mask, reference):
@@ -56,14 +56,14 @@ def put_on_grid(label: str, image: str) -> None:
 
 
 def describe(segments: list[dict[str, Any]], labels: list[Label]) -> list[dict[str, Any]]:
-    """What dcmqi needs to know of each segment.
+    """The description of each segment that dcmqi needs.
 
     Args:
-        segments: name and value (``idx``) of each, as the client sent them; none for those of the bundle.
-        labels: of the bundle, as in its metadata.
+        segments: Name and value (``idx``) of each, as sent by the client; none for the bundle's segments.
+        labels: Labels from the bundle's metadata.
 
     Returns:
-        The segments; those with the name of a label have its colour and codes too.
+        The segments; those named like a label also get its colour and codes.
     """
     known = {label["name"].lower(): label for label in labels}
     given = segments or [{"name": label["name"], "idx": label["value"]} for label in labels]

@@ -1,4 +1,4 @@
-"""Training on the labels that were saved, from the weights in use to new ones."""
+"""Training on saved labels, from the current weights to new ones."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ __all__ = ["FineTuning"]
 
 logger = logging.getLogger(__name__)
 
-# The last trainings of the shipped weights went at a fifth of the learning rate that the first ones started with.
+# The last trainings of the shipped weights used a fifth of the learning rate of the first ones.
 FINE_TUNING = 0.2
 
 
 class FineTuning(BundleTrainTask):
-    """Train a bundle by its own ``configs/train.json`` on the images whose label was saved as final.
+    """Train a bundle with its own ``configs/train.json`` on the images with a final label.
 
-    The best epoch's weights become ``models/model.pt``, from which the next inference is made; those before stay as
+    The best epoch's weights become ``models/model.pt``, which the next inference uses; the previous ones are kept as
     ``models/previous.pt``.
 
     Args:
-        bundle: the server's own copy, which is written to.
-        conf: what the server was started with.
+        bundle: The server's own copy, which is written to.
+        conf: The server's ``--conf`` options.
     """
 
     def __init__(self, bundle: Bundle, conf: dict[str, str]) -> None:
@@ -46,7 +46,7 @@ class FineTuning(BundleTrainTask):
         self._request: dict[str, Any] = {}
 
     def config(self) -> dict[str, Any]:
-        """What the client may choose, with what it is otherwise."""
+        """The client's options, with their defaults."""
         return {
             "device": device_list(),
             "pretrained": True,
@@ -61,7 +61,7 @@ class FineTuning(BundleTrainTask):
         }
 
     def stats(self) -> dict[str, Any]:
-        """What the training that made the current weights measured on its validation images; nothing before one."""
+        """Validation measures from the training that made the current weights; empty before any training."""
         report = self._last / "results.json"
         if not report.is_file():
             return {}
@@ -70,22 +70,22 @@ class FineTuning(BundleTrainTask):
         return {**measured, "best_metric": measured["validation"]["val_dice"]}
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
-        """Train, and put the new weights into use.
+        """Train, and activate the new weights.
 
         Args:
-            request: of what `config` lists, what the client chose otherwise.
-            datastore: of its images those count that have a final label.
+            request: Values for options in `config` that the client changed.
+            datastore: Datastore whose images with a final label are used.
 
         Raises:
-            InputError: if no image has.
-            RuntimeError: if the training did not come to its end.
+            InputError: if no image has a final label.
+            RuntimeError: if the training did not complete.
         """
         self._request = {**self.config(), **request, "tracking": ""}
         started = time.monotonic()
         shutil.rmtree(self._running, ignore_errors=True)
         super().__call__(self._request, datastore)
         report, trained = self._running / "results.json", self._running / "model.pt"
-        if not report.is_file():  # the last thing that a training writes
+        if not report.is_file():  # written last in a training
             raise RuntimeError("the training did not come to its end; the server's log says why")
         duration = str(timedelta(seconds=round(time.monotonic() - started)))
         write_json({**json.loads(report.read_text(encoding="utf-8")), "total_time": duration}, report)
@@ -105,14 +105,14 @@ class FineTuning(BundleTrainTask):
         return self.bundle.root / "eval" / "last"
 
     def _load_checkpoint(self, model_pytorch: str, pretrained: bool, train_handlers: list[Any]) -> None:
-        """Nothing: the configuration loads ``init_weights`` itself, and refuses those that do not fit."""
+        """Does nothing: the configuration loads ``init_weights`` itself, and refuses weights that do not fit."""
 
     def _update_overrides(self, overrides: dict[str, Any]) -> dict[str, Any]:
         chosen = self._request
         weights = chosen["model_filename"]
         weights = weights[0] if isinstance(weights, list) else weights
         overrides |= {
-            # The schedule of the learning rate is made for this many.
+            # The learning-rate schedule is made for this number of epochs.
             "epochs": chosen["max_epochs"],
             "output_dir": str(self._running),
             "init_weights": str(self.bundle.weights.with_name(weights)) if chosen["pretrained"] else None,
@@ -126,12 +126,12 @@ class FineTuning(BundleTrainTask):
     def _partition_datalist(
         self, datalist: list[dict[str, str]], request: dict[str, Any], shuffle: bool = False
     ) -> tuple[list[dict[str, str]], list[dict[str, str]] | None]:
-        """Training and validation images; one image alone serves for both, and none is an error."""
+        """Training and validation images; a single image serves as both; without any, an error is raised."""
         if not datalist:
             raise InputError("no image has a final label to train on: save one first")
         share = float(request["val_split"])
         datalist = sorted(datalist, key=lambda entry: entry["image"])
-        if share < 0:  # MONAI Label's way to ask for the validation images of the bundle
+        if share < 0:  # MONAI Label's way to request the bundle's validation images
             return datalist, None
         count = min(max(1, round(len(datalist) * share)), len(datalist) - 1) if share > 0 else 0
         if count == 0:

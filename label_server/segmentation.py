@@ -1,4 +1,4 @@
-"""Inference: a `Segmenter` as a task of MONAI Label, so that its masks are those of the command line."""
+"""Inference: a `Segmenter` as a MONAI Label task, so that its masks equal those of the command line."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ __all__ = ["Segmentation"]
 
 
 class Segmentation(InferTask):
-    """Segment an image of the datastore, or one that the client sends along.
+    """Segment an image of the datastore, or one sent by the client.
 
     Args:
-        bundle: the server's own copy, whose ``models`` folder training writes to.
+        bundle: The server's own copy, whose ``models`` folder training writes to.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -49,12 +49,12 @@ class Segmentation(InferTask):
         return str(self.bundle.weights)
 
     def config(self) -> dict[str, Any]:
-        """What the client may choose: device, weights of the ``models`` folder, scale where the bundle takes one."""
+        """The client's options: device, weights in the ``models`` folder, and the scale if the bundle uses one."""
         scale = {"scale": ""} if "fov_diameter_px" in self.bundle.image_format.get("scale", {}) else {}
         return {"device": device_list(), "model_filename": weights_files(self.bundle), **scale}
 
     def info(self) -> dict[str, Any]:
-        """What clients are told: names and values of the labels, and what MONAI Label has no place for."""
+        """The description for clients: names and values of the labels, and facts for which MONAI Label has no place."""
         return {
             **super().info(),
             "version": self.bundle.metadata.get("version", ""),
@@ -66,12 +66,13 @@ class Segmentation(InferTask):
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Segment ``request["image"]``, a path.
 
-        ``request["scale"]`` is that of a fundus photograph whose field of view cannot be found: a factor, or the
-        diameter of its field of view in pixels, as ``"1400px"``; missing or empty to find it.
+        ``request["scale"]`` is for fundus photographs whose field of view cannot be found: a factor, or the diameter of
+        the field of view in pixels, such as ``"1400px"``; if missing or empty, the field of view is found
+        automatically.
 
         Returns:
-            Path of the mask, in the format that ``request["result_extension"]`` names, else in that of the image
-            (a photograph's as PNG); and what the client is told of it.
+            Path of the mask, in the format of ``request["result_extension"]`` or else that of the image (PNG for a
+            photograph); and the information for the client.
         """
         try:
             return self._segment(request)
@@ -95,7 +96,7 @@ class Segmentation(InferTask):
                 image, scale=request.get("scale") or None
             )
         segmented = time.perf_counter()
-        with tempfile.NamedTemporaryFile(suffix=ending, delete=False) as file:  # the server deletes it once it is sent
+        with tempfile.NamedTemporaryFile(suffix=ending, delete=False) as file:  # deleted by the server once it is sent
             target = file.name
         write_mask(result.mask, target, bundle=self.bundle, source=source, overwrite=True)
         written = time.perf_counter()
@@ -110,11 +111,11 @@ class Segmentation(InferTask):
         }
 
     def segmenter(self, device: Any = None, weights: Any = None) -> Segmenter:
-        """The bundle with some weights on some device, loaded anew only when either has changed.
+        """The bundle with the given weights on the given device, reloaded only if either has changed.
 
         Args:
-            device: as the client names it; a list stands for its first; ``None`` for the GPU if there is one.
-            weights: a file of the ``models`` folder; a list stands for its first; ``None`` for ``model.pt``.
+            device: The client's name for the device; the first of a list counts; ``None`` for the GPU if there is one.
+            weights: A file in the ``models`` folder; the first of a list counts; ``None`` for ``model.pt``.
 
         Raises:
             InputError: if there is no such file.
@@ -125,7 +126,7 @@ class Segmentation(InferTask):
         path = self.bundle.weights.with_name(name)
         key = (str(name_to_device(device)), path, path.stat().st_mtime_ns)
         if self._loaded is None or self._loaded[0] != key:
-            self._loaded = None  # not two networks at a time
+            self._loaded = None  # never two networks at a time
             self._loaded = (key, Segmenter(self.bundle.root, key[0], path, trust_bundle=True))
         return self._loaded[1]
 
@@ -136,6 +137,6 @@ class Segmentation(InferTask):
 
 
 def weights_files(bundle: Bundle) -> list[str]:
-    """Names of the weights in a bundle's ``models`` folder, ``model.pt``, the current ones, first."""
+    """Names of the weights in a bundle's ``models`` folder, starting with the current ones, ``model.pt``."""
     names = sorted(path.name for path in bundle.weights.parent.glob("*.pt"))
     return sorted(names, key=lambda name: name != bundle.weights.name)

@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def main() -> int:
-    """Read the arguments, prepare the server's folder, and become the server."""
+    """Read the arguments, prepare the server's folder, and start the server."""
     parser = argparse.ArgumentParser(prog="label_server", description="A MONAI Label server with our bundles.")
     parser.add_argument("--studies", required=True, help="folder with images, or address of a DICOMweb archive")
     parser.add_argument("--bundles", nargs="+", default=["lung"], metavar="NAME", help="default: lung")
@@ -54,13 +54,13 @@ def main() -> int:
 
 
 def prepare(work: Path, bundles: list[Bundle]) -> None:
-    """Make or renew the folder that the server works in: its app, and copies of the bundles.
+    """Create or update the server's working folder: its app, and copies of the bundles.
 
-    Weights that were trained there stay. ``models/shipped.pt`` are always those of the bundle.
+    Weights trained there are kept. ``models/shipped.pt`` always holds the bundle's own.
 
     Args:
-        work: the folder.
-        bundles: with weights.
+        work: The folder.
+        bundles: The bundles, with weights.
 
     Raises:
         InputError: if a bundle lacks its weights, or they are damaged.
@@ -86,25 +86,25 @@ def prepare(work: Path, bundles: list[Bundle]) -> None:
 
 
 def environment(work: Path) -> dict[str, str]:
-    """The server's environment variables: this process's, and MONAI Label's settings where the user made none."""
+    """The server's environment variables: this process's, and MONAI Label's settings unless the user has set them."""
     import torch
 
     settings = {
         "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps([f"*{ending}" for ending in ENDINGS]),
-        # Below the working folder, and not in the user's home.
+        # In the working folder, not in the user's home.
         "MONAI_LABEL_DICOMWEB_CACHE_PATH": str(work / "dicom"),
         "MONAI_LABEL_SESSION_PATH": str(work / "sessions"),
-        # What the archive holds is asked again after this many seconds; MONAI Label would offer an image that has been
-        # labelled for two hours more.
+        # The archive's content is cached for this many seconds; by default MONAI Label would offer a labelled image for
+        # another two hours.
         "MONAI_LABEL_DICOMWEB_CACHE_EXPIRY": "5",
-        # Scores are made anew after each training and on each choice; on a CPU that would take it from all else.
+        # Scores are recomputed after each training and on each choice, which on a CPU would slow down everything else.
         "MONAI_LABEL_AUTO_UPDATE_SCORING": str(torch.cuda.is_available()).lower(),
     }
     paths = {
         "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])),
-        # MONAI Label starts itkimage2segimage of dcmqi, which would be downloaded if it were not found.
+        # MONAI Label runs dcmqi's itkimage2segimage, and downloads it unless it is found.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-        # A client on this machine would save a mask under the very name of the file that the server then deletes.
+        # A client on this machine would save a mask under the very file name that the server then deletes.
         "TMPDIR": str(work / "tmp"),
     }
     return {**settings, **os.environ, **paths}

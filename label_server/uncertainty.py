@@ -1,4 +1,4 @@
-"""How sure the network is of an image, by test-time augmentation."""
+"""The network's uncertainty about an image, by test-time augmentation."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ __all__ = ["uncertainty"]
 
 
 def uncertainty(segmenter: Segmenter, image: sitk.Image) -> float:
-    """How unsure the network is, by test-time augmentation with the image mirrored left to right.
+    """The network's uncertainty, by test-time augmentation with the image mirrored left to right.
 
-    That is the entropy, in bits, of the probability that the image and its mirror image give on average, averaged over
-    the voxels that either calls foreground.
+    It is the entropy, in bits, of the mean probability of the image and its mirror image, averaged over the voxels that
+    are foreground in either.
 
     Args:
-        segmenter: of a bundle with one label.
-        image: that the bundle can work on.
+        segmenter: Segmenter of a bundle with one label.
+        image: Image suitable for the bundle.
 
     Returns:
-        From 0, where both are sure of the same, to 1, where they are as good as dice; 1 too where neither finds
-        anything, because the network should find something in an image that was meant for it.
+        From 0, if both agree with certainty, to 1, a coin toss; also 1 if neither finds anything, because the network
+        should find something in a suitable image.
 
     Raises:
-        InputError: if the bundle cannot work on the image.
+        InputError: if the bundle cannot process the image.
     """
     bundle = segmenter.bundle
     check_channels(image.GetNumberOfComponentsPerPixel(), bundle.image_format, bundle.name)
     check_dimension(image.GetDimension(), bundle.image_format, bundle.name)
     image, _ = check_finite(image, 0, fill=0.0)
     prepared = segmenter.preprocessing({"image": to_metatensor(image)})["image"][None]
-    inferer = copy.copy(segmenter.inferer)  # the segmenter's own stays as it is
+    inferer = copy.copy(segmenter.inferer)  # the segmenter's own remains unchanged
     inferer.threshold = None
-    inferer.mirror = False  # the mirror image is asked apart
+    inferer.mirror = False  # the mirror image is processed separately
     plain = torch.as_tensor(inferer(prepared, segmenter.network))
     mirrored = torch.as_tensor(inferer(prepared.flip(2), segmenter.network)).flip(2)
     found = torch.maximum(plain, mirrored) >= segmenter.inferer.threshold
