@@ -1,1 +1,1 @@
-"""What was measured, by what: a module here, its result in ``results``. Run as ``python -m benchmarks.speed``."""
+"""Benchmarks: one module per measurement, results in ``results``. Run as ``python -m benchmarks.speed``."""

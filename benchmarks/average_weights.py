@@ -1,10 +1,10 @@
-"""Average the parameters and running statistics of trainings of a bundle's R2U-Net; round them, if asked.
+"""Average the parameters and running statistics of several trainings of a bundle's R2U-Net, optionally rounded.
 
     python -m benchmarks.average_weights second/model.pt third/model.pt models/model.pt
     python -m benchmarks.average_weights --half third/model.pt models/model.pt
 
-A network that was trained on broad data and then on narrow data keeps more of the former when the two are averaged
-(Wortsman et al. 2022, arXiv:2203.05482). One file alone is its own average.
+Averaging a network trained on broad data with one then trained on narrow data retains more of the former (Wortsman et
+al. 2022, arXiv:2203.05482). A single file is its own average.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def rounded(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A state dict in half precision, at half the size; names that share a tensor go on sharing one."""
+    """A state dict in half precision, at half the size; names that share a tensor still share it."""
     halves = {value.data_ptr(): value.half() for value in tensors.values() if value.is_floating_point()}
     return {name: halves.get(value.data_ptr(), value) for name, value in tensors.items()}
 

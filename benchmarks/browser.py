@@ -1,4 +1,4 @@
-"""The viewer as a process, and the browser that looks at it: for its benchmark, its pictures and its tests."""
+"""The viewer as a process with a browser, for its benchmark, its pictures and its tests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def chromium() -> Iterator[Browser]:
 
 @contextmanager
 def viewing(*arguments: str) -> Iterator[str]:
-    """``monai-r2unet view`` with the arguments, running; its address."""
+    """Run ``monai-r2unet view`` with these arguments; yields its address."""
     command = [sys.executable, "-m", "monai_r2unet", "view", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -1,11 +1,11 @@
-"""Collect what runs left in their folders into the result files.
+"""Collect the output of runs into the result files.
 
     python -m benchmarks.collect reproduce OUT
     python -m benchmarks.collect training lung first OUT --command "python -m monai.bundle run training ..."
 
 The first adds the results of `monai-r2unet reproduce ... --out OUT` to `benchmarks/results/reproduce.jsonl`, the second
-what a training wrote to its output folder, results and history, to `benchmarks/results/<bundle>_training.jsonl`. What
-is there already of the same run is replaced. The tables follow by `python -m benchmarks.tables`.
+the results and history in a training's output folder to `benchmarks/results/<bundle>_training.jsonl`. Existing records
+of the same run are replaced. Then run `python -m benchmarks.tables`.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from monai_r2unet.apps.reproduce.records import read_results
 
 __all__ = ["collect_reproduce", "collect_training", "history"]
 
-# What makes two runs of a study the same.
+# The identity of a run of a study.
 IDENTITY = ("dataset", "name", "protocol", "network", "recurrences", "seed", "fold", "schedule")
 
 
 def collect_reproduce(out: Path, results: Path) -> int:
-    """Add the results of a study to ``reproduce.jsonl``; curves stay behind, no table reads them.
+    """Add the results of a study to ``reproduce.jsonl``, without the curves, which no table reads.
 
     Args:
         out: The study's folder.
         results: Folder of the result files.
 
     Returns:
-        How many results the study has.
+        Number of results of the study.
     """
     found = read_results(out / "results")
     kept = [{key: value for key, value in result.items() if key not in ("path", "curve")} for result in found]
@@ -50,7 +50,7 @@ def collect_training(bundle: str, name: str, folder: Path, command: str, results
         bundle: Name of the bundle.
         name: Name of the training, such as ``first``.
         folder: The training's output folder.
-        command: How it was run, without folders of this machine.
+        command: The command used, without folders of this machine.
         results: Folder of the result files.
     """
     content: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
@@ -63,7 +63,7 @@ def collect_training(bundle: str, name: str, folder: Path, command: str, results
 
 
 def history(path: Path) -> dict[str, list[float | None]]:
-    """The columns of a ``history.csv``, a value for each epoch; None where there is no number."""
+    """The columns of a ``history.csv``, one value per epoch; None if it is not a number."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return {column: [_number(row[column]) for row in rows] for column in (rows[0] if rows else ())}
@@ -79,7 +79,7 @@ def _name(record: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    """Collect from the folder that was named."""
+    """Collect from the given folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = parser.add_subparsers(dest="kind", required=True)
     study = kinds.add_parser("reproduce", help="results of `monai-r2unet reproduce`")

@@ -1,4 +1,4 @@
-"""Seconds of the networks alone, a slice at a time, and what convolutions the processor can do at best."""
+"""Seconds of the networks alone, one slice at a time, and the processor's peak for convolutions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 
 def lung_network() -> nn.Module:
-    """The lung bundle's network with its weights, plain: float32, NCHW, one layer after the other."""
+    """The lung bundle's network with its weights, in plain form: float32, NCHW, layer by layer."""
     bundle = find_bundle("lung")
     network: nn.Module = InferenceConfig(bundle.root, "cpu").get_parsed_content("network_def")
     load_weights(network, bundle.weights, bundle.weights_sha256)
@@ -33,7 +33,7 @@ def lung_network() -> nn.Module:
 
 
 class Ours(nn.Module):
-    """A network as the package runs it."""
+    """A network as run by the package."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ def measure_speed(*, tiny: bool) -> dict[str, Any]:
 
 @torch.inference_mode()
 def agreement(reference: nn.Module, other: nn.Module, images: torch.Tensor) -> dict[str, Any]:
-    """How far two networks' probabilities and masks of the same images are apart."""
+    """The difference between two networks' probabilities and masks on the same images."""
     expected, got = (torch.sigmoid(network(images).float()) for network in (reference, other))
     return {
         "largest_difference_of_probability": float((expected - got).abs().max()),

@@ -1,6 +1,6 @@
-"""Seconds and memory of whole processes, from a CT on disk to a mask on disk: `monai-r2unet segment`, and lungmask.
+"""Seconds and memory of complete processes, from a CT on disk to a mask on disk: `monai-r2unet segment`, and lungmask.
 
-lungmask has its own environment, with the same torch, because our constraints are not for it to meet:
+lungmask has its own environment, with the same torch, because it need not meet our constraints:
 
     python -m venv lungmask_env
     lungmask_env/bin/pip install torch==<the version here> numpy scipy SimpleITK pydicom scikit-image fill_voids \\
@@ -8,8 +8,8 @@ lungmask has its own environment, with the same torch, because our constraints a
     lungmask_env/bin/pip install --no-deps lungmask
     export LUNGMASK_PYTHON=lungmask_env/bin/python
 
-Without LUNGMASK_PYTHON only ours is measured. What stands in for lungmask's trained weights, and why, is told in
-`lungmask_process.py`. It runs on the CPU with as many threads as ours, on the same DICOM series.
+Without LUNGMASK_PYTHON only `monai-r2unet segment` is measured. `lungmask_process.py` explains what replaces lungmask's
+trained weights, and why. It runs on the CPU with the same number of threads, on the same DICOM series.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchmarks import measure, volumes
 from monai_r2unet.images.reading import read_image
 
 LUNGMASK_PROCESS = Path(__file__).with_name("lungmask_process.py")
-# Asked of lungmask's interpreter, whose packages are not ours.
+# Run by lungmask's interpreter, whose packages differ from ours.
 ASK_VERSIONS = """
 import json
 from importlib.metadata import version
@@ -37,7 +37,7 @@ print(json.dumps({name: version(name) for name in names}))
 
 
 def measure_speed(*, tiny: bool) -> dict[str, Any]:
-    """Interleaved rounds of whole processes, after a first one of ours that is not kept."""
+    """Interleaved rounds of complete processes, after a discarded first one of ours."""
     rounds, stacked = (1, 3) if tiny else (3, 300)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -60,7 +60,7 @@ def measure_speed(*, tiny: bool) -> dict[str, Any]:
             python = os.environ["LUNGMASK_PYTHON"]
             told = subprocess.run([python, "-c", ASK_VERSIONS], capture_output=True, text=True, check=True)
             result["lungmask_versions"] = json.loads(told.stdout)
-            # Also warms up: the libraries and the series are read from disk.
+            # Also a warm-up: the libraries and the series are read from disk.
             subprocess.run([python, LUNGMASK_PROCESS, "prepare", ct, mask, folder], check=True)
             candidates["lungmask"] = lambda: lungmask(python, ct, folder)
         if not tiny:
@@ -74,7 +74,7 @@ def measure_speed(*, tiny: bool) -> dict[str, Any]:
 
 
 def lungmask(python: str, ct: Path, folder: Path) -> dict[str, Any]:
-    """Run lungmask as a process; as `measure.segment`."""
+    """Run lungmask as a process; like `measure.segment`."""
     measured: dict[str, Any] = measure.run_process(
         [python, LUNGMASK_PROCESS, "run", ct, folder / "lungmask.nii.gz", folder]
     )

@@ -1,9 +1,9 @@
-"""Count the voxels in which the masks of exported networks differ from torch's, on a whole chest CT.
+"""Count the voxels in which the masks of exported networks differ from torch's, on a complete chest CT.
 
     MONAI_R2UNET_DATA=<data> python -m benchmarks.export_parity
 
-Segments patient 007 of LCTSC, a DICOM series of 512x512 pixels, with the shipped lung weights by each engine, all in
-float32 on the CPU, and writes `benchmarks/results/export_parity.json`.
+Segments patient 007 of LCTSC, a DICOM series of 512x512 pixels, with the shipped lung weights and each engine, always
+in float32 on the CPU, and writes `benchmarks/results/export_parity.json`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ENGINES = ("torch", "onnxruntime", "torchscript")
 
 
 def count(image: sitk.Image) -> dict[str, Any]:
-    """Differing voxels of each engine's mask, and the seconds it took, its making included."""
+    """Differing voxels of each engine's mask, and its seconds, including its construction."""
     masks, seconds = {}, {}
     for engine in ENGINES:
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Draw the README's figure: three slices of a test case, as segmented by the shipped weights, with its manual mask.
+"""Draw the README's figure: three slices of a test case with the mask from the shipped weights and the manual mask.
 
 MONAI_R2UNET_DATA=<data> python -m benchmarks.figure_lung
 """
@@ -38,7 +38,7 @@ def main() -> None:
     for column, quantile in zip(axes.T, (0.25, 0.5, 0.75), strict=True):
         k = int(np.quantile(lung, quantile))
         dice = confusion(mask[k], reference[k]).dice
-        rows = slice(60, 420)  # the air above and the couch below add nothing
+        rows = slice(60, 420)  # without the air above and the couch below
         column[0].imshow(grey[k][rows], cmap="gray", vmin=0, vmax=1)
         column[1].imshow(agreement_colours(grey[k], mask[k], reference[k])[rows])
         column[0].set_title(f"slice {k + 1} of {len(mask)}, Dice {dice:.3f}", fontsize=10)

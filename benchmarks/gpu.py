@@ -1,8 +1,9 @@
-"""Slices per second on a GPU for batches of 1 to 256, whole volumes from host array to host mask, and what bounds it.
+"""Slices per second on a GPU for batches of 1 to 256, complete volumes from host array to host mask, and the limits.
 
-Beside the seconds stand what the device does at best, plain convolutions and copies in its memory, and what a slice
-costs, in operations and in bytes read and written by the network run layer by layer. With the time that the device was
-busy, they tell whether arithmetic, memory or the launching of kernels is the limit.
+Along with the times it records the device's peak, for plain convolutions and for copies in its memory, and the cost of
+a
+slice: operations, and bytes read and written by the network run layer by layer. Together with the time for which the
+device was busy, they show whether arithmetic, memory or kernel launches are the limit.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def measure_speed(*, tiny: bool, device: str = "cuda:0") -> dict[str, Any]:
-    """Interleaved rounds for each batch size, then whole volumes; the warm-up (compiling included) is not counted."""
+    """Interleaved rounds for each batch size, then complete volumes; the warm-up (with compilation) is not counted."""
     where = torch.device(device)
     rounds, side, batches = (1, 64, (1, 2)) if tiny else (10, 256, (1, 2, 4, 8, 16, 32, 64, 128, 256))
     wait = torch.cuda.synchronize if where.type == "cuda" else lambda: None
@@ -74,7 +75,7 @@ def measure_speed(*, tiny: bool, device: str = "cuda:0") -> dict[str, Any]:
 
 
 def typed(images: torch.Tensor, network: nn.Module) -> torch.Tensor:
-    """The images in the type of the network's parameters, channels-last."""
+    """The images with the network's parameter type, channels-last."""
     dtype = next((p.dtype for p in network.parameters()), torch.float32)
     return images.to(dtype, memory_format=torch.channels_last)
 
@@ -92,7 +93,7 @@ def repeated(network: nn.Module, images: torch.Tensor, passes: int) -> Callable[
 
 
 class Traffic(TorchDispatchMode):
-    """Counts the bytes that operations read and write; views move none."""
+    """Counts the bytes that operations read and write; views count as none."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,7 +115,7 @@ def traffic(network: nn.Module, image: torch.Tensor) -> int:
 
 
 def busy(network: nn.Module, images: torch.Tensor, wait: Callable[[], object]) -> dict[str, Any]:
-    """How much of a forward pass the device works, and on what; from torch's profiler, after a warm-up."""
+    """The share of a forward pass in which the device works, and its kernels; from torch's profiler, warmed up."""
     job = repeated(network, images, 4)
     job()
     wait()

@@ -1,8 +1,8 @@
-"""Compare candidate lung weights on the validation images, to choose between them.
+"""Compare candidate lung weights on the validation images, to choose among them.
 
     python -m benchmarks.lung_validation lung_data second/model.pt third/model.pt model.pt
 
-Adds to `benchmarks/results/lung_validation.json`: for each file the Dice pooled over the validation volumes of LCTSC
+Adds to `benchmarks/results/lung_validation.json` each file's Dice, pooled over the validation volumes of LCTSC
 and over the single slices of the paper's lung set, on their own grids.
 """
 

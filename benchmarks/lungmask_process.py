@@ -3,11 +3,11 @@
     python lungmask_process.py prepare CT MASK FOLDER
     python lungmask_process.py run CT OUTPUT FOLDER
 
-Its trained weights are a download, and random ones give a mask of noise, on which its post-processing would take far
-longer than on lungs. So its network runs and is waited for, and its output is then replaced by a real lung mask, split
-into left and right, as the real network would have given it. `prepare` makes that mask on the network's own grid, and
-a file of random weights for lungmask to load; neither is timed. All else is lungmask's own code: `lungmask CT OUTPUT
---cpu`, whose batch is one slice, the fastest on a CPU.
+Its trained weights must be downloaded, and random ones give a mask of noise, on which its post-processing would take
+far longer than on lungs. So its network runs to completion, and its output is then replaced by a real lung mask, split
+into left and right as the real network would do. `prepare` makes this mask on the network's own grid, and a file of
+random weights for lungmask to load; neither is timed. Everything else is lungmask's own code: `lungmask CT OUTPUT
+--cpu`, with a batch of one slice, the fastest on a CPU.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def prepare(ct: str, mask: str, folder: Path) -> None:
 
 
 class Injected(torch.nn.Module):
-    """Runs the network, then answers with the prepared masks, slice after slice."""
+    """Runs the network, then returns the prepared masks, slice by slice."""
 
     def __init__(self, network: torch.nn.Module, masks: np.ndarray) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class Injected(torch.nn.Module):
 
 
 def run(ct: str, output: str, folder: Path) -> None:
-    """Run lungmask's `main` and write stages.json: seconds of what its steps took."""
+    """Run lungmask's `main` and write stages.json with the seconds of each step."""
     seconds: dict[str, float] = {}
 
     def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:

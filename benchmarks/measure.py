@@ -1,6 +1,6 @@
-"""How the speed benchmarks measure: candidates in turn, whole processes with their memory, and on what machine.
+"""Methods of the speed benchmarks: alternating candidates, complete processes with their memory, and machine details.
 
-Result files hold every sample; medians and ratios are made from them by `benchmarks.tables`.
+Result files hold every sample; `benchmarks.tables` computes medians and ratios from them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from monai_r2unet.provenance import processor_name, versions
 
-# A process inherits the peak memory of the one that starts it, so a small one stands between: this script holds torch.
+# A process inherits its parent's peak memory, so a small one stands in between: this script holds torch.
 _LAUNCHER = """
 import json, resource, subprocess, sys, time
 started = time.perf_counter()
@@ -35,7 +35,7 @@ print(json.dumps({"seconds": seconds, "cpu_seconds": used.ru_utime + used.ru_sti
 
 
 def machine() -> dict[str, Any]:
-    """What a measurement depends on: versions, processor, threads."""
+    """The conditions of a measurement: versions, processor, threads."""
     return {
         "versions": versions(),
         "processor": processor_name(),
@@ -47,14 +47,14 @@ def machine() -> dict[str, Any]:
 def interleaved(
     candidates: Mapping[str, Callable[[], object]], rounds: int, *, wait: Callable[[], object] = lambda: None
 ) -> dict[str, list[float]]:
-    """Run every candidate once a round, each round starting with another one.
+    """Run every candidate once per round, starting each round with another one.
 
-    What slows the machine down for a while then meets all of them; the first round warms up and is not kept.
+    A temporary slowdown of the machine thus affects all of them; the first round is a discarded warm-up.
 
     Args:
-        candidates: name -> what to time.
-        rounds: kept rounds.
-        wait: called before each look at the clock, for a device that works on its own.
+        candidates: Name -> function to time.
+        rounds: Number of rounds that count.
+        wait: Called before each reading of the clock, for asynchronous devices.
 
     Returns:
         Name -> seconds of each round.
@@ -77,7 +77,7 @@ def run_process(command: Sequence[str | Path]) -> dict[str, float]:
     """Run a command to its end: wall and CPU seconds from start to exit, and peak resident memory in bytes.
 
     Raises:
-        RuntimeError: if it fails; with what it said.
+        RuntimeError: if it fails, with its output.
     """
     words = [sys.executable, "-S", "-E", "-c", _LAUNCHER, *map(str, command)]
     done = subprocess.run(words, capture_output=True, text=True)
@@ -88,14 +88,14 @@ def run_process(command: Sequence[str | Path]) -> dict[str, float]:
 
 
 def segment(image: Path, mask: Path, report: Path, *options: str) -> dict[str, Any]:
-    """Run `monai-r2unet segment` as a process; `run_process`'s figures and the seconds of its own report."""
+    """Run `monai-r2unet segment` as a process; the figures of `run_process` and the seconds of its own report."""
     arguments = ["segment", image, mask, "--bundle", "lung", "--device", "cpu", "--report", report, "--overwrite"]
     measured: dict[str, Any] = run_process([sys.executable, "-m", "monai_r2unet", *arguments, *options])
     return {**measured, "stages": json.loads(report.read_text())["seconds"]}
 
 
 def gflop(network: nn.Module, image: torch.Tensor) -> float:
-    """Floating-point operations (two for a multiplication and addition) of one forward pass, in 10^9."""
+    """Floating-point operations of one forward pass in 10^9 (a multiplication and addition count as two)."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(image)
     return counter.get_total_flops() / 1e9
@@ -104,13 +104,13 @@ def gflop(network: nn.Module, image: torch.Tensor) -> float:
 def convolutions(
     device: torch.device, dtype: torch.dtype, *, batch: int = 1, shrink: int = 1
 ) -> dict[str, tuple[float, Callable[[], object]]]:
-    """Plain 3x3 convolutions, large enough to show what the device can do at best: name -> (GFLOP, what to run).
+    """Plain 3x3 convolutions, large enough to reach the device's peak: name -> (GFLOP, function to run).
 
     Args:
-        device: to run on.
-        dtype: of images and weights.
-        batch: images at a time.
-        shrink: divides the sides of the images, for a trial run.
+        device: Device to run on.
+        dtype: Type of images and weights.
+        batch: Number of images at a time.
+        shrink: Divisor of the image sides, for a trial run.
     """
     found: dict[str, tuple[float, Callable[[], object]]] = {}
     for channels, side in ((64, 256), (128, 128), (256, 64)):

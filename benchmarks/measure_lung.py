@@ -1,4 +1,4 @@
-"""Measure the shipped lung weights, once, on what they were not trained on.
+"""Measure the shipped lung weights, once, on data they were not trained on.
 
     MONAI_R2UNET_DATA=<data> python -m benchmarks.measure_lung
 
@@ -6,9 +6,9 @@ Runs `monai-r2unet segment` and `evaluate` as a user would and writes `benchmark
 
 - the test patients 007 (512x512 DICOM series) and 008 of LCTSC, against the manual masks at their own resolution;
 - the 79 test slices of the paper's lung set, pooled and per slice;
-- an abdominal CT of another scanner that shows only the bases of the lungs: how much of the body outside them was
-  called lung. There is no reference mask: the lungs are the pieces of aerated tissue (below -400 HU) inside the body
-  that reach the top of the volume and its posterior half; a voxel called lung more than 6 mm from them is wrong.
+- an abdominal CT of another scanner that shows only the bases of the lungs: the fraction of the body outside the lungs
+  that was segmented as lung. There is no reference mask: the lungs are the pieces of aerated tissue (below -400 HU)
+  inside the body that reach the top of the volume and its posterior half; lung voxels more than 6 mm away are wrong.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def command(*arguments: str) -> None:
 
 
 def volume(image: Path, reference: Path, work: Path) -> dict[str, Any]:
-    """Segment and evaluate one volume by the command line."""
+    """Segment and evaluate one volume on the command line."""
     mask, report, measures = work / "mask.nii.gz", work / "report.json", work / "measures.json"
     command("segment", str(image), str(mask), "--bundle", "lung", "--report", str(report), "--overwrite")
     command("evaluate", str(mask), str(reference), "--json", str(measures), "--overwrite")
@@ -57,7 +57,7 @@ def volume(image: Path, reference: Path, work: Path) -> dict[str, Any]:
 
 
 def slices(folder: Path) -> dict[str, Any]:
-    """The paper's lung set, its test slices: 16-bit PNG with HU = value - 1024."""
+    """The test slices of the paper's lung set: 16-bit PNG with HU = value - 1024."""
     segment = Segmenter("lung")
     cases = []
     with (folder / "split_70_30.csv").open() as file:
@@ -65,7 +65,7 @@ def slices(folder: Path) -> dict[str, Any]:
     for name in names:
         stored = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "images" / f"{name}.png"))).astype(np.int16)
         reference = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "masks" / f"{name}.png"))) > 0
-        # Of unknown size: taken to fill the network's square, 400 mm, as a chest does.
+        # Of unknown size: assumed to fill the network's square, 400 mm, like a chest.
         mask = segment((stored - 1024).T[..., None], spacing=(400 / 256, 400 / 256, 1.0))
         cases.append(evaluate_case(name, mask[..., 0].T, reference))
     summary = summarize(cases)
@@ -74,7 +74,7 @@ def slices(folder: Path) -> dict[str, Any]:
 
 
 def abdomen(image: Path, work: Path) -> dict[str, Any]:
-    """What of the body outside the lungs was called lung."""
+    """The fraction of the body outside the lungs that was segmented as lung."""
     mask_file = work / "abdomen.nii.gz"
     command("segment", str(image), str(mask_file), "--bundle", "lung", "--overwrite")
     ct = sitk.DICOMOrient(sitk.Cast(sitk.ReadImage(str(image)), sitk.sitkFloat32), "LPS")

@@ -1,15 +1,15 @@
-"""Measure the shipped weights of the bundles for photographs, once, on the test photographs of their data sets.
+"""Measure the shipped weights of the photograph bundles, once, on the test photographs of their data sets.
 
     MONAI_R2UNET_DATA=<data> python -m benchmarks.measure_photographs [drive chase_db1 skin]
 
 Prepares each data set, runs the bundle's own `evaluating` as a user would, and writes
 `benchmarks/results/<name>_test.json`:
 
-- pooled and per-photograph measures, of retinas inside the field of view and over the whole photograph;
-- of retinas also patch by patch (48x48 pixels, as the paper), and how far its AUC lies from that of the one pass;
-- the seconds that `Segmenter` takes for a photograph, as photographs come: median over all test photographs.
+- pooled and per-photograph measures: for retinas inside the field of view and over the complete photograph;
+- for retinas also patch by patch (48x48 pixels, as in the paper), and the resulting difference in AUC;
+- the seconds that `Segmenter` takes per photograph: median over all test photographs.
 
-STARE has a module of its own, `stare_leave_one_out`.
+STARE has its own module, `stare_leave_one_out`.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from monai_r2unet.files import write_json
 
 # Name of the bundle -> folder of its data set.
 SOURCES = {"drive": "drive", "chase_db1": "chase_db1", "skin": "isic2017"}
-PATCH = 48  # pixels, the paper's
+PATCH = 48  # pixels, as in the paper
 TIMED = 50  # photographs
 
 
 def main() -> None:
-    """Measure the bundles that were asked for, each into a file of its own."""
+    """Measure the requested bundles, each into its own file."""
     parser = argparse.ArgumentParser(description="Measure the weights for photographs.")
     parser.add_argument("bundles", nargs="*", metavar="BUNDLE", help="all where none is named")
     names = parser.parse_args().bundles or list(SOURCES)
@@ -64,12 +64,12 @@ def main() -> None:
 
 
 def prepare(name: str, source: Path, dest: Path, *options: str) -> None:
-    """Make a data set as it is downloaded into a data folder of the bundle ``name``."""
+    """Convert a downloaded data set to a data folder of the bundle ``name``."""
     run("-m", "monai_r2unet", "prepare", name, str(source), str(dest), *options)
 
 
 def measured(name: str, prepared: Path, work: Path) -> dict[str, Any]:
-    """What the bundle's evaluation says, in one pass and, of retinas, patch by patch; and the seconds a photograph."""
+    """The bundle's evaluation, in one pass and, for retinas, patch by patch; and the seconds per photograph."""
     one_pass = evaluation(name, prepared, work / "one_pass")
     result: dict[str, Any] = {
         "threshold": one_pass["threshold"],
@@ -91,7 +91,7 @@ def measured(name: str, prepared: Path, work: Path) -> dict[str, Any]:
 
 
 def evaluation(name: str, prepared: Path, out: Path, *options: str) -> dict[str, Any]:
-    """The `evaluation.json` of the bundle on the test photographs."""
+    """The bundle's `evaluation.json` for the test photographs."""
     files = f"['bundles/{name}/train.json','bundles/{name}/configs/evaluate.json']"
     common = ("--config_file", files, "--dataset_dir", str(prepared), "--output_dir", str(out), "--device", "cpu")
     run("-m", "monai.bundle", "run", "evaluating", *common, *options)
@@ -100,14 +100,14 @@ def evaluation(name: str, prepared: Path, out: Path, *options: str) -> dict[str,
 
 
 def facts(evaluation: dict[str, Any]) -> dict[str, Any]:
-    """The measures, without those of the single photographs but the worst."""
+    """The measures, with only the worst of the single photographs."""
     if "inside_fov" in evaluation:
         return {part: summary(evaluation[part]) for part in ("inside_fov", "whole_image")}
     return summary(evaluation)
 
 
 def summary(part: dict[str, Any]) -> dict[str, Any]:
-    """Pooled and per photograph, and the five photographs with the smallest Dice."""
+    """Measures pooled and per photograph, and the five photographs with the smallest Dice."""
     worst = sorted(part["cases"], key=lambda case: case["dice"])[:5]
     return {
         "pooled": part["pooled"],
@@ -117,7 +117,7 @@ def summary(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def seconds(segmenter: Segmenter, paths: Sequence[str]) -> dict[str, Any]:
-    """Of a segmenter from file to mask, photograph by photograph, once it is loaded and warm."""
+    """Seconds of a loaded and warm segmenter from file to mask, photograph by photograph."""
     segmenter(paths[0])
     samples = []
     for path in paths[:TIMED]:

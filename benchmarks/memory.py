@@ -1,4 +1,4 @@
-"""Peak resident memory of `monai-r2unet segment` as a process, file to file, for volumes of more and more slices."""
+"""Peak resident memory of `monai-r2unet segment` as a process, file to file, for increasingly large volumes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The networks that ours is compared with, at the same widths where they leave a choice.
+"""The networks that ours is compared with, at the same widths if these can be chosen.
 
 Weights are random: speed does not depend on them.
 """
@@ -22,7 +22,7 @@ CHANNELS = (16, 32, 64, 128)
 
 
 class NaiveRecurrentConvolution(RecurrentConvolution):
-    """Eq. (1) unrolled as it stands: the feed-forward convolution is computed anew in every time step."""
+    """Eq. (1) unrolled literally: the feed-forward convolution is computed again in every time step."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         h: torch.Tensor = self.first_act(self.first_norm(self.forward_conv(x)))
@@ -32,7 +32,7 @@ class NaiveRecurrentConvolution(RecurrentConvolution):
 
 
 def naive_r2unet(channels: Sequence[int] = CHANNELS, recurrences: int = 2) -> nn.Module:
-    """R2U-Net that computes the same function from the same weights as ours, by Eq. (1) unrolled naively."""
+    """R2U-Net that computes the same function from the same weights as ours, with Eq. (1) unrolled naively."""
     network = R2UNet(channels=channels, recurrences=recurrences)
     for module in network.modules():
         if isinstance(module, RecurrentConvolution):
@@ -70,7 +70,7 @@ class OneKernelUnit(nn.Module):
 
 
 class OneKernelR2UNet(nn.Module):
-    """R2U-Net in the form most re-implementations have: tied kernels, one norm, nearest up-sampling and convolution."""
+    """R2U-Net in the form of most re-implementations: tied kernels, one norm, nearest up-sampling and convolution."""
 
     def __init__(self, channels: Sequence[int] = CHANNELS, recurrences: int = 2) -> None:
         super().__init__()
@@ -110,10 +110,10 @@ def attention_unet() -> nn.Module:
 
 
 def lungmask_r231(python: Path) -> nn.Module:
-    """The network of lungmask's model R231, from the file of an installed lungmask, under this process's torch.
+    """The network of lungmask's model R231, from an installed lungmask's source file, run in this process's torch.
 
     Args:
-        python: interpreter of an environment with lungmask, see `benchmarks.end_to_end`.
+        python: Interpreter of an environment with lungmask, see `benchmarks.end_to_end`.
     """
     found = subprocess.run(
         [python, "-c", "import importlib.util as u; print(u.find_spec('lungmask').submodule_search_locations[0])"],

@@ -1,4 +1,4 @@
-"""The tables of the model cards for photographs: what the shipped weights do on the test photographs."""
+"""The tables of the photograph bundles' model cards: results of the shipped weights on the test photographs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from benchmarks.records import RESULTS
 from monai_r2unet.apps.reproduce.paper import TABLE_I, TABLE_II
 
 MEASURES = ("dice", "jaccard", "sensitivity", "specificity", "accuracy", "auc")
-# The paper's columns of what is measured the same way.
+# The paper's columns that are measured in the same way.
 PAPER_RETINA = {"dice": "F1", "sensitivity": "SE", "specificity": "SP", "accuracy": "AC", "auc": "AUC"}
 PAPER_SKIN = {"dice": "DC", "sensitivity": "SE", "specificity": "SP", "accuracy": "AC"}
 
 
 def table(name: str) -> str:
-    """What the weights of the bundle ``name`` do."""
+    """The results of the bundle ``name``."""
     path = RESULTS / f"{name}_test.json"
     result = json.loads(path.read_text())
     seconds = result["seconds"]
@@ -37,7 +37,7 @@ def table(name: str) -> str:
 
 
 def overview() -> str:
-    """A line for each bundle, for the README."""
+    """One row per bundle, for the README."""
     lines = ["| bundle | measured | Dice = F1 | Jaccard | AUC | paper, R2U-Net |", "|---|---|---|---|---|---|"]
     for name in ROWS:
         result = json.loads((RESULTS / f"{name}_test.json").read_text())
@@ -50,7 +50,7 @@ def overview() -> str:
 
 
 def retina(name: str, result: Mapping[str, Any]) -> list[str]:
-    """Inside the field of view as the literature does, and otherwise."""
+    """Measures inside the field of view, as in the literature, and others."""
     one_pass, patches = result["one_pass"], result["patch_by_patch"]
     return [
         row("inside the field of view, pooled", one_pass["inside_fov"]["pooled"]),
@@ -62,7 +62,7 @@ def retina(name: str, result: Mapping[str, Any]) -> list[str]:
 
 
 def left_out(name: str, result: Mapping[str, Any]) -> list[str]:
-    """Means over photographs that were left out one by one, inside the field of view and otherwise."""
+    """Means over the photographs left out one by one, inside the field of view and otherwise."""
     one_pass, patches = result["one_pass"], result["patch_by_patch"]
     return [
         row("inside the field of view, mean of photographs", one_pass["inside_fov"]),
@@ -73,13 +73,13 @@ def left_out(name: str, result: Mapping[str, Any]) -> list[str]:
 
 
 def paper_row(name: str) -> str:
-    """What the paper gives for its R2U-Net on the same data set of retinas."""
+    """The paper's values for its R2U-Net on the same retina data set."""
     paper = TABLE_I[name]["R2UNet"]
     return row("paper, R2U-Net", {ours: paper[theirs] for ours, theirs in PAPER_RETINA.items()})
 
 
 def skin(name: str, result: Mapping[str, Any]) -> list[str]:
-    """As means of photographs, and pooled."""
+    """Means over photographs, and pooled."""
     paper = TABLE_II["R2UNet", 3]
     return [
         row("mean of photographs", result["one_pass"]["per_image"]["mean"]),
@@ -89,12 +89,12 @@ def skin(name: str, result: Mapping[str, Any]) -> list[str]:
 
 
 def test_set(result: Mapping[str, Any]) -> str:
-    """On what, and with which threshold."""
+    """The test set and the threshold."""
     return f"{result['seconds']['test_photographs']} test photographs, threshold {result['threshold']} from validation"
 
 
 def folds(result: Mapping[str, Any]) -> str:
-    """The same of photographs that were left out one by one."""
+    """The photographs left out one by one and their thresholds."""
     thresholds = [fold["threshold"] for fold in result["folds"]]
     return (
         f"{len(thresholds)} photographs, each segmented by a network that was trained without it, with a threshold "
@@ -109,18 +109,18 @@ def row(title: str, measures: Mapping[str, float | None]) -> str:
 
 
 def pooled(result: Mapping[str, Any]) -> tuple[str, Mapping[str, float]]:
-    """The headline of a test set of retinas."""
+    """The main result of a retina test set."""
     count = result["seconds"]["test_photographs"]
     return f"{count} test photographs, pooled inside the field of view", result["one_pass"]["inside_fov"]["pooled"]
 
 
 def mean_left_out(result: Mapping[str, Any]) -> tuple[str, Mapping[str, float]]:
-    """The headline of photographs that were left out one by one."""
+    """The main result of photographs left out one by one."""
     return f"mean of {len(result['folds'])}, each left out once, inside", result["one_pass"]["inside_fov"]
 
 
 def mean_lesion(result: Mapping[str, Any]) -> tuple[str, Mapping[str, float]]:
-    """The headline of skin lesions."""
+    """The main result of skin lesions."""
     return f"mean of {result['seconds']['test_photographs']} test images", result["one_pass"]["per_image"]["mean"]
 
 

@@ -1,4 +1,4 @@
-"""Where the result files lie, and those that hold a study: JSON lines, a run or a training a line."""
+"""Location and format of the result files; a study's is JSON lines, one run or training per line."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ RESULTS = REPOSITORY / "benchmarks" / "results"
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a file, in their order; none where there is no file yet."""
+    """The records of a file, in their order; none if the file does not exist."""
     if not path.is_file():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def write_lines(records: Iterable[Mapping[str, Any]], path: Path) -> None:
-    """Write records as JSON, one a line.
+    """Write records as JSON, one per line.
 
     Raises:
         ValueError: if a record holds NaN or an infinite number, which JSON does not have.
@@ -34,7 +34,7 @@ def write_lines(records: Iterable[Mapping[str, Any]], path: Path) -> None:
 
 
 def add(records: Iterable[Mapping[str, Any]], path: Path, identity: Callable[[Mapping[str, Any]], Hashable]) -> None:
-    """Add records to a file; one that is there already is replaced where it stands.
+    """Add records to a file; existing ones of the same run are replaced in place.
 
     Args:
         records: New ones.

@@ -1,10 +1,10 @@
-"""Choose the least extent in mm to which slices of CT are fitted, on the validation volume of LCTSC.
+"""Choose the minimum extent in mm to which CT slices are fitted, on the validation volume of LCTSC.
 
     MONAI_R2UNET_DATA=<data> python -m benchmarks.scale_ct
 
-Segments every fifth slice of LCTSC 006 with the lung bundle as it is scanned (500 mm wide), cropped to either side, to
-200, 250 and 300 mm around the body's middle, and in pixels of 4 mm, each with extents from 200 mm (every slice is
-magnified to the whole square) to 550 mm. Writes the Dice to `benchmarks/results/scale_ct.json`.
+Segments every fifth slice of LCTSC 006 with the lung bundle as scanned (500 mm wide), cropped to either side, to 200,
+250 and 300 mm around the body's middle, and in pixels of 4 mm, each with extents from 200 mm (every slice is magnified
+to the complete square) to 550 mm. Writes the Dice to `benchmarks/results/scale_ct.json`.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from monai_r2unet.provenance import versions
 
 RESULT = RESULTS / "scale_ct.json"
 EXTENTS = [200.0, 250.0, 300.0, 350.0, 400.0, 450.0, 500.0, 550.0]
-PIXEL = 4.0  # mm, of the coarse form
+PIXEL = 4.0  # mm, for the coarse form
 
 Form = Callable[[sitk.Image], sitk.Image]
 
 
 def middle_of(ct: sitk.Image) -> tuple[int, int]:
-    """The pixel (X, Y) in the middle of the body: of what is above -300 HU in a fifth of the slices."""
+    """The pixel (X, Y) in the middle of the body: the voxels above -300 HU in a fifth of the slices."""
     body = (sitk.GetArrayViewFromImage(ct) > -300).mean(0) > 0.2
     y, x = np.nonzero(body)
     return int(np.median(x)), int(np.median(y))
 
 
 def square(mm: float, middle: tuple[int, int]) -> Form:
-    """Cut a square of so many mm around a pixel."""
+    """Cut a square with this side in mm around a pixel."""
 
     def cut(image: sitk.Image) -> sitk.Image:
         half = [round(mm / spacing / 2) for spacing in image.GetSpacing()[:2]]
@@ -51,7 +51,7 @@ def square(mm: float, middle: tuple[int, int]) -> Form:
 
 
 def coarse(image: sitk.Image) -> sitk.Image:
-    """Average to pixels of 4 mm; a mask is 1 where half of the pixel or more is."""
+    """Average to pixels of 4 mm; a mask is 1 where at least half of the pixel is."""
     size = [round(n * s / PIXEL) for n, s in zip(image.GetSize()[:2], image.GetSpacing()[:2], strict=True)]
     values = torch.from_numpy(sitk.GetArrayFromImage(image).astype(np.float32))
     averaged = functional.interpolate(values[None], (size[1], size[0]), mode="area")[0].numpy()
@@ -81,7 +81,7 @@ def main() -> None:
     for name, form in forms.items():
         image, truth = form(ct), sitk.GetArrayFromImage(form(reference))
         own = max(n * spacing for n, spacing in zip(image.GetSize()[:2], image.GetSpacing()[:2], strict=True))
-        measured: dict[float, float] = {}  # by what the square shows: an extent below the slice's own changes nothing
+        measured: dict[float, float] = {}  # by the extent shown: an extent below the slice's own has no effect
         for extent in EXTENTS:
             shown = max(extent, own)
             if shown not in measured:

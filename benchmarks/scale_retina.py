@@ -1,17 +1,17 @@
-"""Measure the retina bundles on photographs of other cameras and of other sizes, at the bundle's scale and without it.
+"""Measure the retina bundles on photographs of other cameras and other sizes, with and without the bundle's scale.
 
     MONAI_R2UNET_DATA=<data> python -m benchmarks.scale_retina
 
 Writes `benchmarks/results/scale_retina.json`, with F1 pooled inside the field of view at each bundle's own threshold:
 
 - `across`: every bundle on the test photographs of the other data sets (all of STARE, which has no test photographs);
-- `zoomed`: the first test photographs of the bundle's own data set as they are, enlarged two, three and four times and
+- `zoomed`: the first test photographs of the bundle's own data set unchanged, enlarged two, three and four times and
   halved, against the reference at the same size.
 
-What the file has already of the same weights is not measured again.
+Existing results of the same weights are kept and not measured again.
 
 Each bundle on its own data set at its own size is not measured again: its photographs are within the tolerance of the
-scale, so that nothing is resized (`tests/inference/test_scale.py`).
+scale, so nothing is resized (`tests/inference/test_scale.py`).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def pixels(path: str) -> Pixels:
 
 
 def zoom(image: Pixels, factor: float) -> Pixels:
-    """Enlarge or reduce a photograph smoothly, a mask by its nearest pixel or by the majority."""
+    """Enlarge or reduce a photograph smoothly, a mask by nearest neighbour or by majority."""
     if factor == 1:
         return image
     size = (round(image.shape[1] * factor), round(image.shape[0] * factor))
@@ -69,7 +69,7 @@ def zoom(image: Pixels, factor: float) -> Pixels:
 
 
 def measure(segment: Segmenter, entries: list[dict[str, str]], factor: float = 1) -> dict[str, Any]:
-    """F1, pooled and of the worst photograph."""
+    """F1, pooled and for the worst photograph."""
     pooled, worst = ConfusionCounts(), (2.0, "")
     for entry in entries:
         image, reference, fov = (zoom(pixels(entry[key]), factor) for key in ("image", "label", "fov"))
@@ -80,7 +80,7 @@ def measure(segment: Segmenter, entries: list[dict[str, str]], factor: float = 1
 
 
 def main() -> None:
-    """Measure all pairs and sizes; the result file is written anew after each."""
+    """Measure all pairs and sizes; the result file is rewritten after each."""
     data = Path(os.environ["MONAI_R2UNET_DATA"])
     result: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
     result = {

@@ -1,4 +1,4 @@
-"""The tables of the docs on the scale of images."""
+"""The tables on the scale of images in the docs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["TABLES"]
 
 
 def ct() -> str:
-    """Dice of every form of a validation scan by the least extent."""
+    """Dice of every form of a validation scan by minimum extent."""
     forms: dict[str, dict[str, float]] = read("scale_ct")["dice"]
     extents = list(next(iter(forms.values())))
     rows = [[name, *(f"{dice[extent]:.3f}" for extent in extents)] for name, dice in forms.items()]
@@ -43,7 +43,7 @@ def read(name: str) -> dict[str, Any]:
     """The content of a result file.
 
     Raises:
-        NotMeasured: if there is none.
+        NotMeasured: if the file does not exist.
     """
     path = RESULTS / f"{name}.json"
     if not path.is_file():

@@ -1,16 +1,18 @@
-"""Measure speed and memory, all or some parts, on a quiet machine.
+"""Measure speed and memory, all or some parts, on an otherwise idle machine.
 
     python -m benchmarks.speed [cpu] [training] [memory] [end_to_end] [gpu]
 
-Writes `benchmarks/results/speed_<part>.json`, and the tables of README.md and docs/reference/speed.md
-from them. What it needs:
+Writes `benchmarks/results/speed_<part>.json`; `benchmarks.tables` makes the tables of README.md and
+docs/reference/speed.md from them. Requirements:
 
 - MONAI_R2UNET_DATA, the folder with the public data, for memory and end_to_end;
-- LUNGMASK_PYTHON, the Python of an environment with lungmask (`benchmarks.end_to_end` says how to make one), for the
-  comparison with it in cpu and end_to_end;
-- a CUDA device for gpu; where there is none, it says so and goes on.
+- LUNGMASK_PYTHON, the Python of an environment with lungmask (see `benchmarks.end_to_end`), for the comparison in cpu
+and
+  end_to_end;
+- a CUDA device for gpu, which is skipped with a message otherwise.
 
-`--tiny` shows in a minute that everything runs; its figures mean nothing, so they go to another folder (`--results`).
+`--tiny` checks in a minute that everything runs; its figures are meaningless, so they need another folder
+(`--results`).
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ PARTS: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def main() -> None:
-    """Measure the parts that were asked for, each into a file of its own."""
+    """Measure the requested parts, each into its own file."""
     parser = argparse.ArgumentParser(description="Measure speed and memory.")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all where none is named")
     parser.add_argument("--tiny", action="store_true", help="a trial run on tiny images")

@@ -30,7 +30,7 @@ STEPS = {
 
 
 class NotMeasured(Exception):
-    """There is no result file of a part."""
+    """The result file of a part does not exist."""
 
 
 def load(part: str) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def load(part: str) -> dict[str, Any]:
 
 
 def times(slow: Sequence[float], fast: Sequence[float]) -> str:
-    """How many times as fast: the median over the rounds."""
+    """Speed ratio: the median over the rounds."""
     return f"{median(s / f for s, f in zip(slow, fast, strict=True)):.2f}"
 
 
@@ -53,19 +53,19 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def conditions(result: Mapping[str, Any]) -> str:
-    """What was measured on, as half a sentence."""
+    """The conditions of a measurement, as half a sentence."""
     threads = "1 thread" if result["threads"] == 1 else f"{result['threads']} threads"
     return f"{result['processor']} ({result['instructions']}), {threads}, torch {result['versions']['torch']}"
 
 
 def best_gflops(peak: Mapping[str, Mapping[str, Any]], dtype: str) -> float | None:
-    """The most that plain convolutions reached in a floating-point type, in GFLOP/s."""
+    """The peak of plain convolutions in a floating-point type, in GFLOP/s."""
     found = [row["gflop"] / min(row["seconds"]) for name, row in peak.items() if name.startswith(dtype)]
     return max(found, default=None)
 
 
 def networks() -> str:
-    """Networks alone on the CPU."""
+    """The networks alone on the CPU."""
     result = load("cpu")
     seconds, count = result["seconds"], result["slices"]
     peaks = {dtype: best_gflops(result["peak"], dtype) for dtype in ("float32", "bfloat16")}
@@ -95,7 +95,7 @@ def networks() -> str:
 
 
 def openvino(result: Mapping[str, Any]) -> str:
-    """What OpenVINO costs before its first slice, and how far it agrees; nothing where it was not measured."""
+    """OpenVINO's start-up cost and its agreement; empty if it was not measured."""
     engine = result["openvino"]
     if engine is None:
         return ""
@@ -131,7 +131,7 @@ def training() -> str:
     return f"{table(titles, rows)}\n\n{note}"
 
 
-# What is measured -> (title, the input it has).
+# Measured process -> (title, input format).
 PROCESSES = {
     "ours": ("`segment`", "ours"),
     "ours_openvino": ("`segment --engine openvino`", "ours"),
@@ -141,7 +141,7 @@ PROCESSES = {
 
 
 def end_to_end() -> str:
-    """Whole processes, file to file."""
+    """Complete processes, file to file."""
     result = load("end_to_end")
     rows = []
     for name, (title, source) in PROCESSES.items():
@@ -167,13 +167,13 @@ def end_to_end() -> str:
             note += f" (with OpenVINO {times(theirs, faster)} times)"
         note += (
             ", which has the larger network, ran with random weights and was given a real mask to post-process "
-            "(`benchmarks/lungmask_process.py` tells how); no quality is compared here."
+            "(see `benchmarks/lungmask_process.py`); quality is not compared here."
         )
     return "\n".join([*lines, note])
 
 
 def memory() -> str:
-    """Peak memory for volumes of more and more slices."""
+    """Peak memory for increasingly large volumes."""
     result = load("memory")
     side = "x".join(map(str, result["in_plane"]))
     runs = result["runs"]
@@ -184,7 +184,7 @@ def memory() -> str:
 
 
 def gpu() -> str:
-    """Slices per second and whole volumes on a GPU."""
+    """Slices per second and complete volumes on a GPU."""
     result = load("gpu")
     by_batch = result["seconds_per_slice"]
     names = list(next(iter(by_batch.values())))
@@ -215,7 +215,7 @@ def gpu() -> str:
 
 
 def summary() -> str:
-    """What the README tells."""
+    """The README's table."""
     rows = []
     cpu, steps, whole, peak = load("cpu"), load("training"), load("end_to_end"), load("memory")
     ours = [run["seconds"] for run in whole["runs"]["ours"]]

@@ -1,17 +1,17 @@
-"""Train and measure STARE as the paper does: 20 times, each time without the photograph that is then segmented.
+"""Train and test on STARE as in the paper: 20 times, each time without the photograph that is then segmented.
 
     MONAI_R2UNET_DATA=<data> python -m benchmarks.stare_leave_one_out WORK
 
-Each of the 20 trainings is the bundle's own, from the weights that ship for DRIVE, with all that it does chosen on the
-two validation photographs of its fold: the best epoch, and the threshold. Then the bundle's own `evaluating` measures
-the photograph that was left out, in one pass and patch by patch, with the weights rounded to half precision, as they
-ship. The same command goes on where an earlier one was stopped. Writes
+Each of the 20 trainings is the bundle's own, starting from the shipped DRIVE weights; the best epoch and the threshold
+are chosen on the two validation photographs of its fold. The bundle's own `evaluating` then measures the photograph
+that was left out, in one pass and patch by patch, with the weights rounded to half precision, as shipped. The same
+command resumes an interrupted run. Writes
 
 - `benchmarks/results/stare_test.json`: the measures of every photograph and their means;
-- `benchmarks/results/stare_leave_one_out.zip`: `<photograph>.webp`, the probabilities of vessel, so that anyone who has
-  the data can measure again without training 20 networks: 255 times their square root, compressed with losses that
-  move the AUC by some 0.0003;
-- `benchmarks/results/stare_training.jsonl`: what the training of the weights that ship printed (the first fold's).
+- `benchmarks/results/stare_leave_one_out.zip`: `<photograph>.webp`, the vessel probabilities, so that anyone with the
+  data can measure again without training 20 networks: 255 times their square root, with lossy compression that changes
+  the AUC by about 0.0003;
+- `benchmarks/results/stare_training.jsonl`: the training record of the shipped weights (the first fold's).
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from monai_r2unet.files import sha256, write_json, written_whole
 
 START = "bundles/drive/models/model.pt"
 SCHEDULE = ("--init_weights", START, "--epochs", "8", "--lr", "0.001")
-WEIGHTS, MAP = "model_half.pt", "probabilities.webp"  # of each fold, in its folder of WORK
+WEIGHTS, MAP = "model_half.pt", "probabilities.webp"  # in each fold's folder of WORK
 PARTS = ("inside_fov", "whole_image")
 
 
 def main() -> None:
-    """Train what is not trained yet, measure, write."""
+    """Train the missing networks, measure, write."""
     parser = argparse.ArgumentParser(description="STARE, leave one out.")
     parser.add_argument("work", type=Path, help="folder for the data and 20 trainings, to go on in")
     work = parser.parse_args().work.resolve()
@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def measured(data: Path, out: Path) -> dict[str, Any]:
-    """What a network says of the photograph that it was trained without; kept in ``out``, and not done again."""
+    """A network's result on its left-out photograph, stored in ``out`` and not computed again."""
     kept = out / "measured.json"
     if kept.exists():
         return dict(json.loads(kept.read_text()))
@@ -120,13 +120,13 @@ def write_maps(maps: Mapping[str, bytes], path: Path) -> None:
 
 
 def training_command(data: str, out: str) -> tuple[str, ...]:
-    """Arguments of Python."""
+    """The arguments for Python."""
     config = ("--config_file", "bundles/stare/train.json")
     return ("-m", "monai.bundle", "run", "training", *config, "--dataset_dir", data, *SCHEDULE, "--output_dir", out)
 
 
 def mean(folds: list[dict[str, Any]], way: str, part: str) -> dict[str, float]:
-    """Of the photographs' measures."""
+    """The mean of the photographs' measures."""
     measures = [fold[way][part] for fold in folds]
     return {
         name: statistics.fmean(one[name] for one in measures)

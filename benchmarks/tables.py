@@ -2,7 +2,7 @@
 
     python -m benchmarks.tables
 
-A table stands between `<!-- results: NAME -->` and `<!-- end -->`; a test compares it with the result file.
+A table lies between `<!-- results: NAME -->` and `<!-- end -->`; a test compares it with the result file.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from monai_r2unet.apps.reproduce import tables as reproduced
 from monai_r2unet.apps.reproduce.paper import TABLE_III
 
 REPRODUCED = RESULTS / "reproduce.jsonl"
-# The run whose row stands beside ours: the paper's network, trained on its lung set alone.
+# The run shown beside ours: the paper's network, trained only on its lung set.
 SLICES_ALONE = {"name": "kaggle", "network": "R2UNet", "recurrences": 2, "epochs": 80}
 MEASURES = ("dice", "jaccard", "sensitivity", "specificity", "accuracy")
 
@@ -31,19 +31,19 @@ def row(title: str, measures: Mapping[str, float]) -> str:
 
 
 def paper_lung() -> dict[str, float]:
-    """The row of the paper's best network in its Table III, under our names; what it calls JSC is not the Jaccard."""
+    """The row of the paper's best network in its Table III, with our names; its JSC is not the Jaccard index."""
     names = {"F1": "dice", "SE": "sensitivity", "SP": "specificity", "AC": "accuracy"}
     return {ours: TABLE_III["R2UNet", 3][column] for column, ours in names.items()}
 
 
 def slices_alone() -> dict[str, Any]:
-    """The result of the network that was trained on the paper's lung set alone."""
+    """The result of the network trained only on the paper's lung set."""
     (found,) = (run for run in read_lines(REPRODUCED) if SLICES_ALONE.items() <= {**run, **run["schedule"]}.items())
     return found
 
 
 def lung() -> str:
-    """What the shipped lung weights do on images they were not trained on."""
+    """The results of the shipped lung weights on images they were not trained on."""
     result: dict[str, Any] = json.loads((RESULTS / "lung_test.json").read_text())
     slices, abdomen = result["paper_slices"], result["abdomen"]
     alone = slices_alone()
@@ -54,20 +54,20 @@ def lung() -> str:
         row("LCTSC 008, 256x256x140", result["LCTSC_008"]),
         row(f"{slices['per_image']['counted']['dice']} test slices of the paper's lung set", slices["pooled"]),
         row(
-            "the same, R2U-Net trained on that set alone, not shipped",
+            "the same, R2U-Net trained only on that set, not shipped",
             alone["test"]["regions"]["whole_image"]["pooled"],
         ),
         row("paper, R2U-Net t = 3, its own split of that set", paper_lung()),
         "",
         "Pooled over all pixels; R2U-Net with t = 2 and 1.05 million parameters. Worst of the test slices: Dice "
-        f"{slices['worst'][0]['dice']:.3f}. In an abdomen of another scanner {100 * abdomen['share_of_body']:.2f} % "
-        "of the body lay outside the lungs and was called lung.",
+        f"{slices['worst'][0]['dice']:.3f}. In an abdominal CT of another scanner {100 * abdomen['share_of_body']:.2f} "
+        "% of the body was outside the lungs but segmented as lung.",
         "Measured by `python -m benchmarks.measure_lung`; data, versions and seconds are in "
         "[the result file](benchmarks/results/lung_test.json).",
-        f"The row of the network trained on the paper's set alone is of `{alone['command']}`, which took "
+        f"The network trained only on the paper's set comes from `{alone['command']}`, which took "
         f"{alone['training']['seconds'] / 60:.0f} minutes on one CPU core "
-        f"([the result file](benchmarks/results/{REPRODUCED.name})). It has seen single slices of the chest and no "
-        "abdomen, which it takes for lung in a whole scan.",
+        f"([the result file](benchmarks/results/{REPRODUCED.name})). It was trained on single chest slices without any "
+        "abdomen, which it segments as lung in a complete scan.",
     ]
     return "\n".join(lines)
 
@@ -82,7 +82,7 @@ RANKED = {
 
 
 def uncertainty() -> str:
-    """How the score by which the MONAI Label server chooses images ranks them."""
+    """How the MONAI Label server's score ranks images by their error."""
     path = RESULTS / "uncertainty.json"
     if not path.is_file():
         raise speed_tables.NotMeasured("Not measured yet: `python -m benchmarks.uncertainty`.")
@@ -101,7 +101,7 @@ def uncertainty() -> str:
 
 
 def viewer() -> str:
-    """How long the web viewer takes to show something."""
+    """Response times of the web viewer."""
     found: dict[str, Any] = json.loads((RESULTS / "viewer.json").read_text())
     size = "x".join(map(str, found["image"]))
     starts = found["first_view_s"]

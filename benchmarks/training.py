@@ -1,6 +1,6 @@
-"""Seconds of a training step of the lung recipe, as the bundle configures it, and of others on the same batch.
+"""Seconds of a training step of the lung recipe, as configured by the bundle, and of others on the same batch.
 
-"Plain" is what PyTorch does without our settings: float32, NCHW, an optimiser that is not fused.
+"Plain" is PyTorch without our settings: float32, NCHW, a non-fused optimiser.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Measure how well the score by which the MONAI Label server chooses images ranks them by their error, 1 - Dice.
+"""Measure how well the MONAI Label server's score for choosing images ranks them by their error, 1 - Dice.
 
     MONAI_R2UNET_DATA=<data> python -m benchmarks.uncertainty
 
-For every bundle but `stare`, whose weights left out a single photograph, on test images that it was not trained on, one
-by one: the score of `label_server.uncertainty`, and the error of the mask that `Segmenter` makes. Writes
-`benchmarks/results/uncertainty.json` with both for every image, and for each set of images
+For every bundle except `stare`, whose weights left out a single photograph, on test images one by one: the score of
+`label_server.uncertainty`, and the error of the mask from `Segmenter`. Writes `benchmarks/results/uncertainty.json`
+with both for every image, and for each set of images
 
 - Spearman's rank correlation of the two, with the 95 % interval of the bootstrap over images;
-- the mean error of the fifth of the images with the highest scores, beside that of all and of the fifth that is worst:
-  what labelling the images in the order of their scores finds, and what it could find at best.
+- the mean error of the fifth of the images with the highest scores, beside that of all images and of the worst fifth:
+  what labelling the images in the order of their scores finds, and the best possible.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def paper_slices(data: Path) -> Iterator[Pair]:
 
 
 def chest_slices(data: Path) -> Iterator[Pair]:
-    """Every fourth slice that shows lung of the test patients of LCTSC, 007 and 008."""
+    """Every fourth slice with lung of the LCTSC test patients 007 and 008."""
     lctsc, volumes = data / "lung" / "lctsc", data / "volumes"
     for name, image, label in (
         ("LCTSC_007", volumes / "LCTSC_007_dicom", volumes / "LCTSC_007_lung.nii.gz"),
@@ -63,20 +63,20 @@ def chest_slices(data: Path) -> Iterator[Pair]:
 
 
 def photographs(name: str, data: Path) -> Iterator[Pair]:
-    """Test photographs of a bundle, the first hundred at most."""
+    """A bundle's test photographs, at most the first hundred."""
     with tempfile.TemporaryDirectory() as folder:
         yield from prepared(name, data / SOURCES[name], Path(folder) / "data")
 
 
 def prepared(bundle: str, source: Path, dest: Path, *options: str) -> Iterator[Pair]:
-    """The test images of a data set as downloaded."""
+    """The test images of a downloaded data set."""
     prepare(bundle, source, dest, *options)
     for entry in load_datalist(str(dest), "test")[:AT_MOST]:
         yield Path(entry["image"]).name.partition(".")[0], read_image(entry["image"]), read_image(entry["label"])
 
 
 def measured(segmenter: Segmenter, pairs: Iterator[Pair]) -> dict[str, Any]:
-    """Score and error of every image, and how they go together."""
+    """Score and error of every image, and their correlation."""
     images = []
     for name, image, reference in pairs:
         mask, truth = (sitk.GetArrayFromImage(one) for one in (segmenter(image), reference))
@@ -107,13 +107,13 @@ def correlations(scores: np.ndarray, errors: np.ndarray) -> np.ndarray:
 
 
 def interval(scores: np.ndarray, errors: np.ndarray) -> list[float]:
-    """Bounds of the middle 95 % of the correlations of images drawn anew from the images."""
+    """Bounds of the middle 95 % of the correlations of bootstrap samples of the images."""
     draws = np.random.default_rng(SEED).integers(0, len(scores), (RESAMPLES, len(scores)))
     return [float(bound) for bound in np.percentile(correlations(scores[draws], errors[draws]), [2.5, 97.5])]
 
 
 def highest_fifth(values: np.ndarray) -> Sequence[int]:
-    """Where the highest fifth of the values is."""
+    """Indices of the highest fifth of the values."""
     return list(np.argsort(-values, kind="stable")[: max(1, round(len(values) / 5))])
 
 

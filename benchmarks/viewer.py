@@ -1,11 +1,11 @@
-"""How long the viewer takes until a chest CT is seen, and from a key to the next slice. Writes results/viewer.json.
+"""Time until the viewer shows a chest CT, and from a key press to the next slice. Writes results/viewer.json.
 
-Run ``python -m benchmarks.viewer`` in the environment of ``make test-viewer``, with ``MONAI_R2UNET_DATA`` set, on a
-machine that does nothing else. The viewer, its worker and headless Chromium share the two cores that it is held to.
+Run ``python -m benchmarks.viewer`` in the environment of ``make test-viewer``, with ``MONAI_R2UNET_DATA`` set, on an
+otherwise idle machine. The viewer, its worker and headless Chromium are restricted to the same two cores.
 
-*First view*: from starting the command to the axial slice being visible in a browser that was open already, with the
-512 x 512 x 131 series as its argument. *Slice*: from a press of an arrow key to the next slice being visible in the
-axial view; once without and once with a mask over it.
+*First view*: from starting the command, with the 512 x 512 x 131 series as its argument, until the axial slice is
+visible in a browser that is already open. *Slice*: from pressing an arrow key until the next slice is visible in the
+axial view; without and with a mask over it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CORES = 2
 SERIES = "volumes/LCTSC_007_dicom"
 SIZES = {"1280x720": (1280, 720), "3840x2160": (3840, 2160)}
 
-# Resolves once the picture of the axial view is not black: the image has come, was decoded and is shown.
+# Resolves once the picture of the axial view is not black: the image has been received, decoded and displayed.
 SEEN = """() => new Promise((seen) => {
   const look = async () => {
     const picture = document.querySelector('#Red img');
@@ -44,7 +44,7 @@ SEEN = """() => new Promise((seen) => {
   look();
 })"""
 
-# Milliseconds from a key to the next picture, decoded. In between, the sharper picture of a slice at rest may come.
+# Milliseconds from a key to the next picture, decoded. The sharper picture of a slice at rest may come in between.
 SLICES = """async (count) => {
   const view = document.querySelector('#Red'), picture = view.querySelector('img'), samples = [];
   const still = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -77,7 +77,7 @@ def main() -> int:
     if not data:
         print("error: MONAI_R2UNET_DATA does not name the folder of the public data", file=sys.stderr)
         return 2
-    if hasattr(os, "sched_setaffinity"):  # what is started from here inherits it
+    if hasattr(os, "sched_setaffinity"):  # child processes inherit it
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     facts = {"processor": processor_name(), "versions": versions(), "cores": _cores(), "image": [512, 512, 131]}
     result: dict[str, Any] = {**facts, "first_view_s": [], "slice_ms": {}}
@@ -93,7 +93,7 @@ def main() -> int:
                 page.evaluate(SEEN)
                 result["first_view_s"].append(time.perf_counter() - started)
                 if index == options.starts - 1:
-                    page.wait_for_selector("#device option[value=cpu]", state="attached")  # the worker is at rest
+                    page.wait_for_selector("#device option[value=cpu]", state="attached")  # the worker is idle
                     _measure_slices(page, "plain", options.slices, result["slice_ms"])
                     page.click("#segment:enabled")
                     page.wait_for_selector("#result .size")

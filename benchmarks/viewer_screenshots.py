@@ -1,7 +1,7 @@
-"""Pictures of the viewer for the documentation: loaded, running, finished. `make screenshots` runs this.
+"""Screenshots of the viewer for the documentation: loaded, running, finished. Run by `make screenshots`.
 
-It needs the extras ``viewer`` and ``viewer-test``, a Chromium, and the chest CT of the public data, whose folder the
-environment variable ``MONAI_R2UNET_DATA`` names.
+It needs the extras ``viewer`` and ``viewer-test``, a Chromium, and the chest CT of the public data, in the folder given
+by the environment variable ``MONAI_R2UNET_DATA``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SMALL, LARGE = {"width": 1280, "height": 720}, {"width": 3840, "height": 2160}
 
 
 def main() -> int:
-    """Write the pictures."""
+    """Write the screenshots."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=FIGURES, help="folder to write to")
     parser.add_argument("--all", action="store_true", help="each state in light and dark, and on a 4K screen")
@@ -65,7 +65,7 @@ def wait_for_colour(page: Any, view: str) -> None:
 
 
 def shoot(page: Any, state: str, options: argparse.Namespace, settle: int = 3000) -> None:
-    """Write pictures of a state; `settle` in ms is what the views get to be drawn."""
+    """Write screenshots of a state; `settle` is the time in ms for the views to be drawn."""
     looks = [("", SMALL, "dark")]
     if options.all:
         looks += [("_light", SMALL, "light"), ("_4k", LARGE, "dark"), ("_4k_light", LARGE, "light")]

@@ -1,4 +1,4 @@
-"""The real images that speed is measured on."""
+"""The real images on which speed is measured."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ SAMPLE = "LCTSC_008.nii.gz"
 
 
 def sample_slices(count: int, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Axial slices from the middle of a volume of the lung bundle's sample, as the network gets them.
+    """Axial slices from the middle of a volume of the lung bundle's sample, as input for the network.
 
     Args:
-        count: of slices.
-        side: of the images in pixels; divides 256.
+        count: Number of slices.
+        side: Side of the images in pixels; divides 256.
 
     Returns:
         Images from 0 to 1 and masks 0 or 1, both float32, (count, 1, side, side).
@@ -39,8 +39,8 @@ def series(folder: Path, *, tiny: bool) -> tuple[Path, Path]:
     """Paths of a chest CT and of its manual lung mask: a DICOM series, 512x512x131, and NIfTI.
 
     Args:
-        folder: for what has to be made.
-        tiny: two slices of the bundle's sample instead, as NIfTI.
+        folder: Folder for files that have to be created.
+        tiny: Use two slices of the bundle's sample instead, as NIfTI.
 
     Raises:
         SystemExit: if MONAI_R2UNET_DATA does not name the folder with the public data.
@@ -57,7 +57,7 @@ def series(folder: Path, *, tiny: bool) -> tuple[Path, Path]:
 
 
 def stack(volume: sitk.Image, count: int, path: Path) -> Path:
-    """Write a volume of ``count`` slices as NIfTI: those of ``volume``, again from its first after its last."""
+    """Write a volume of ``count`` slices as NIfTI: those of ``volume``, repeated from the first as often as needed."""
     slices = [volume[:, :, k % volume.GetDepth()] for k in range(count)]
     stacked = sitk.JoinSeries(slices)
     stacked.SetSpacing(volume.GetSpacing())

@@ -71,10 +71,9 @@ class RocHistogram:
 
     @property
     def best_threshold(self) -> float:
-        """The threshold, a multiple of 1/4096, with the highest Dice; it is itself foreground. NaN if a class is
-        missing.
+        """The threshold with the highest Dice, a multiple of 1/4096; foreground from there on. NaN for a missing class.
 
-            For validation data only: choosing the threshold on test data is optimistic.
+        For validation data only: choosing the threshold on test data is optimistic.
         """
         if self._pairs == 0:
             return math.nan
