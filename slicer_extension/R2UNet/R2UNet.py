@@ -1,4 +1,4 @@
-"""The module R2UNet of 3D Slicer: its entry and its panel. What it does is in R2UNetLib."""
+"""The module R2UNet of 3D Slicer: its entry point and its panel. R2UNetLib does the work."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["R2UNet", "R2UNetLogic", "R2UNetTest", "R2UNetWidget"]
 
 
 class R2UNet(ScriptedLoadableModule):
-    """What Slicer shows of the module before it is opened."""
+    """The module's entry in Slicer before it is opened."""
 
     def __init__(self, parent: Any) -> None:
         ScriptedLoadableModule.__init__(self, parent)
@@ -57,12 +57,12 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.parameters: Any = None
         self._connection: Any = None
         self._slicesOf: Any = None  # the volume whose number of slices is shown
-        self._problem: str | None = None  # what keeps the user from segmenting, as it was last shown
-        # Last Slicer's own class, which calls setup() where there is no parent.
+        self._problem: str | None = None  # the problem last shown, which prevents segmenting
+        # Slicer's own class last: it calls setup() if there is no parent.
         VTKObservationMixin.__init__(self)
         ScriptedLoadableModuleWidget.__init__(self, parent)
 
-    # ---- life ----
+    # ---- life cycle ----
 
     def setup(self) -> None:
         """Build the panel; called once, when it is first shown."""
@@ -88,15 +88,15 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._connectParameters()
 
     def enter(self) -> None:
-        """The user opens the panel."""
+        """Called when the user opens the panel."""
         self._connectParameters()
         self.startWorker()
 
     def exit(self) -> None:
-        """The user opens another module; what goes on, goes on."""
+        """Called when the user opens another module; running work continues."""
 
     def cleanup(self) -> None:
-        """The module is reloaded or Slicer ends: stop everything."""
+        """Called when the module is reloaded or Slicer exits: stop everything."""
         self._disconnectParameters()
         self.removeObservers()
         if self.logic is not None:
@@ -104,23 +104,23 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.logic.close()
 
     def onReload(self) -> None:
-        """Reload what the module is made of too (for developers)."""
+        """Reload the module's parts too (for developers)."""
         for name in [name for name in sys.modules if name.split(".")[0] == "R2UNetLib"]:
             del sys.modules[name]
         ScriptedLoadableModuleWidget.onReload(self)
 
     def onSceneStartClose(self, caller: Any = None, event: Any = None) -> None:
-        """The parameter node is about to leave."""
+        """Let go of the parameter node, which is about to be removed."""
         self._disconnectParameters()
 
     def onSceneReplaced(self, caller: Any = None, event: Any = None) -> None:
-        """There is an empty scene, or more in it than before."""
+        """Called when the scene is empty or was extended."""
         self._connectParameters()
 
     # ---- the worker ----
 
     def startWorker(self) -> None:
-        """Start the worker, which tells what can be chosen; or say what is missing."""
+        """Start the worker, which reports the available choices; or show what is missing."""
         try:
             self.logic.startWorker()
         except Problem as problem:
@@ -130,12 +130,12 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._update()
 
     def onSetUpChanged(self) -> None:
-        """Another Python was chosen, or something was installed."""
+        """Called when another Python was chosen, or something was installed."""
         self.logic.runner.client.stop()
         self.startWorker()
 
     def onWorkerChanged(self) -> None:
-        """The worker tells of its bundles and devices, or is gone."""
+        """Called when the worker has reported its bundles and devices, or has exited."""
         ready = self.logic.runner.client.ready
         if ready is not None:
             self.setupSection.show(ready["version"])
@@ -143,7 +143,7 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._update()
 
     def onText(self, line: str) -> None:
-        """There is a line for the log."""
+        """Add a line to the log."""
         self.ui.logTextEdit.appendPlainText(line)
 
     # ---- choices ----
@@ -169,7 +169,7 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     # ---- buttons ----
 
     def onSegmentButton(self, checked: bool = False) -> None:
-        """Segment, or cancel what goes on."""
+        """Segment, or cancel the running segmentation."""
         if self.logic.busy:
             self.logic.cancel()
             self._update()
@@ -192,7 +192,7 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         )
 
     def onPreviewButton(self, checked: bool = False) -> None:
-        """Segment the slice that is shown."""
+        """Segment the displayed slice."""
         p = self.parameters
         self._start(
             lambda: self.logic.preview(
@@ -201,7 +201,7 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         )
 
     def onUndoButton(self, checked: bool = False) -> None:
-        """Take back what was written into an existing segmentation."""
+        """Undo the last change of an existing segmentation."""
         try:
             self.logic.undo()
         except Problem as problem:
@@ -212,12 +212,12 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._update()
 
     def onCopyDiagnosticsButton(self, checked: bool = False) -> None:
-        """Copy what helps those who help."""
+        """Copy diagnostics for support."""
         slicer.app.clipboard().setText(diagnostics(self.logic, self.ui.logTextEdit.plainText))
         self.status.say(_("The diagnostics are on the clipboard."))
 
     def _scale(self) -> str | None:
-        """The scale that the user has typed, where the bundle takes one."""
+        """The scale typed by the user, if the bundle uses one."""
         return self.parameters.scale.strip() or None if self.ui.scaleLineEdit.enabled else None
 
     def _mayOverwrite(self, slices: tuple[int, int] | None) -> bool:
@@ -243,16 +243,16 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.status.say(_("Starting ..."))
         self._update()
 
-    # ---- what the logic tells ----
+    # ---- events of the logic ----
 
     def onProgress(self, done: int, total: int, elapsed: float, remaining: float | None) -> None:
-        """So many slices are done."""
+        """Show the number of finished slices."""
         self.status.progress(done, total)
         if not self.logic.cancelling:
             self.status.say(describe_time(done, total, elapsed, remaining))
 
     def onFinished(self, outcome: Outcome) -> None:
-        """The job is over."""
+        """Show the outcome of the job."""
         self.status.end(outcome.state == "done")
         if outcome.state == "done" and not outcome.preview and self.parameters is not None:
             self.parameters.result = outcome.node
@@ -263,7 +263,7 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._showResult()
         self._update()
 
-    # ---- what the panel shows ----
+    # ---- display ----
 
     def _update(self, caller: Any = None, event: Any = None) -> None:
         if self.parameters is None:
@@ -288,12 +288,12 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.setupCollapsibleButton.setEnabled(not busy)
         if self.logic.cancelling:
             self.status.say(_("Cancelling ..."))
-        elif not busy and problem != self._problem:  # else the last message stays
+        elif not busy and problem != self._problem:  # otherwise the last message stays
             self._problem = problem
             self.status.say(problem or _("Ready."))
 
     def _problemWith(self, volume: Any, bundle: Any) -> str:
-        """What keeps the user from segmenting; empty if nothing does."""
+        """The problem that prevents segmenting; empty if there is none."""
         try:
             if not self.logic.bundles:
                 chosen_python()

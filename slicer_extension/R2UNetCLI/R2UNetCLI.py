@@ -1,7 +1,7 @@
 #!/usr/bin/env python-real
 """Segment one volume with a trained R2U-Net: a command line module of Slicer, for its batch tools.
 
-Talks to the same worker as the module R2UNet and tells Slicer how far it is.
+Uses the same worker as the module R2UNet and reports progress to Slicer.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def main() -> int:
         "input": str(options.inputVolume.absolute()),
         "output": str(options.outputLabelmap.absolute()),
         "device": options.device,
-        "overwrite": True,  # Slicer may have made the file already
+        "overwrite": True,  # Slicer may have created the file already
         **({"cpu_fallback": True} if options.cpu_fallback else {}),
         **({"scale": options.scale} if options.scale else {}),
     }
     command = [options.python or sys.executable, "-u", "-m", "monai_r2unet.worker"]
     environment = _clean_environment() if options.python else None
     _tell("<filter-start><filter-name>R2U-Net</filter-name></filter-start>")
-    # The worker leaves when its standard input closes, so it does not outlive this process, whoever ends it.
+    # The worker exits when its standard input closes, so it never outlives this process.
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, encoding="utf-8", errors="replace"
     ) as worker:
@@ -85,7 +85,7 @@ def _follow(events: IO[str]) -> bool:
 
 
 def _clean_environment() -> dict[str, str]:
-    """Without what Slicer's launcher has set for its own Python."""
+    """The environment without the variables that Slicer's launcher sets for its own Python."""
     ours = ("PYTHONHOME", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
     return {name: value for name, value in os.environ.items() if name not in ours}
 

@@ -1,4 +1,4 @@
-"""The lists of bundles and devices, which are known only once the worker has told them."""
+"""The lists of bundles and devices, which are known only once the worker has reported them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from .texts import describe_device
 
 
 class Choices:
-    """Keeps both lists and the parameters that they choose equal; not Slicer's connection, whose lists are fixed.
+    """Keeps both lists in step with their parameters; Slicer's own connection only supports fixed lists.
 
     Args:
-        ui: the widgets of the panel.
+        ui: The panel's widgets.
     """
 
     def __init__(self, ui: Any) -> None:
@@ -24,7 +24,7 @@ class Choices:
         self.devices.connect("currentIndexChanged(int)", self._device_chosen)
 
     def offer(self, bundles: list[dict[str, Any]], devices: list[dict[str, Any]]) -> None:
-        """List what there is, and choose a bundle that can be used if none was chosen yet."""
+        """List the available entries, and choose a usable bundle if none was chosen yet."""
         _fill(self.bundles, [(bundle["title"], bundle["name"]) for bundle in bundles])
         _fill(
             self.devices, [(_("Automatic"), "auto"), *((describe_device(device), device["id"]) for device in devices)]
@@ -35,7 +35,7 @@ class Choices:
         self.show()
 
     def show(self) -> None:
-        """Show what is chosen."""
+        """Show the current choices."""
         if self.parameters is None:
             return
         device = self.parameters.device

@@ -1,4 +1,4 @@
-"""A text that helps those who help."""
+"""Diagnostics for support."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIBRARIES = (PACKAGE, "torch", "monai", "numpy", "SimpleITK")
 
 
 def diagnostics(logic: R2UNetLogic, log: str) -> str:
-    """Versions, devices, bundles and the log. In English, because its readers are not those of the panel."""
+    """Versions, devices, bundles and the log. In English, because support reads them, not the user of the panel."""
     lines = [f"Slicer {slicer.app.applicationVersion} on {platform.platform()}"]
     try:
         python = chosen_python()

@@ -1,8 +1,9 @@
-"""Install a Python package and what it needs, except what Slicer itself brings. Run as a program, in Slicer's Python.
+"""Install a Python package and its dependencies, except those shipped with Slicer. Run as a program, in Slicer's
+Python.
 
-Slicer comes with its own builds of numpy and SimpleITK, and PyTorch is installed by the extension PyTorch: replacing
-any of them can break Slicer. pip has no way to leave out some dependencies, hence each package is installed without
-any, and then those that it names, one by one, unless they are there in a version that fits.
+Slicer ships its own builds of numpy and SimpleITK, and the extension PyTorch installs PyTorch: replacing any of them
+can break Slicer. pip cannot leave out some dependencies, so each package is installed without any; then its
+dependencies follow one by one, unless a suitable version is already installed.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def _is_met(requirement: Requirement) -> bool:
 
 
 def _requirements(requirement: Requirement) -> list[Requirement]:
-    """What an installed package needs in this Python, with the extras that are asked for."""
+    """The requirements of an installed package in this Python, including the requested extras."""
     importlib.invalidate_caches()
     found = []
     for text in importlib.metadata.requires(requirement.name) or []:

@@ -1,4 +1,4 @@
-"""One press of a button: what is being segmented, and how far it is."""
+"""One press of a button: the segmentation job and its progress."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from .problem import Problem
 
 @dataclass
 class Job:
-    """What was asked for.
+    """A segmentation job.
 
     Args:
-        volume: to segment.
-        bundle: name of the bundle.
-        title: of the bundle, for the names of nodes.
-        device: as the worker names it.
-        cpu_fallback: go on with the CPU when the memory of the graphics card is full.
-        slices: first and last axial slice; None for all.
-        target: segmentation to write into; None for a new one.
-        items: volumes to segment one after the other: the volume itself, or the items of its sequence.
-        preview: whether it is one slice for a look.
-        scale: factor, or diameter of the field of view, of a fundus photograph; None to find it in the photograph.
+        volume: The volume to segment.
+        bundle: Name of the bundle.
+        title: Title of the bundle, for the names of nodes.
+        device: The worker's name for the device.
+        cpu_fallback: Continue on the CPU when the memory of the graphics card is full.
+        slices: First and last axial slice; None for all.
+        target: Segmentation to write into; None for a new one.
+        items: Volumes to segment one after the other: the volume itself, or the items of its sequence.
+        preview: The job is a preview of one slice.
+        scale: Factor, or diameter of the field of view, of a fundus photograph; None to find it in the photograph.
     """
 
     volume: slicer.vtkMRMLVolumeNode
@@ -43,11 +43,11 @@ class Job:
     scale: float | str | None = None
 
     folder: Path = field(init=False)
-    item: int = 0  # the one that is being segmented
+    item: int = 0  # the current one
     cancelling: bool = False
-    warnings: list[str] = field(default_factory=list)  # of the worker, about what may make the result wrong
+    warnings: list[str] = field(default_factory=list)  # from the worker, about possible errors in the result
     started: float = field(default_factory=time.monotonic)
-    first_progress: tuple[float, float] | None = None  # when, and the share that was done then
+    first_progress: tuple[float, float] | None = None  # time and finished share at the first progress
 
     def __post_init__(self) -> None:
         try:
@@ -61,7 +61,7 @@ class Job:
 
     @property
     def input(self) -> Path:
-        """File with the item that is being segmented."""
+        """File with the current item."""
         return self.folder / f"input-{self.item}.nrrd"
 
     def output(self, item: int) -> Path:
@@ -69,10 +69,10 @@ class Job:
         return self.folder / f"output-{item}.seg.nrrd"
 
     def remaining(self, share: float) -> float | None:
-        """Seconds that the job will still take, once some of it was done; None before.
+        """Estimated seconds left, once a part of the job is done; None before.
 
         Args:
-            share: of the job that is done, 0 to 1.
+            share: Finished share of the job, 0 to 1.
         """
         now = time.monotonic()
         if self.first_progress is None:
@@ -88,13 +88,13 @@ class Job:
 
 @dataclass
 class Outcome:
-    """How a job ended.
+    """The end of a job.
 
     Args:
         state: ``done``, ``cancelled`` or ``failed``.
-        message: a sentence.
-        node: the segmentation, if it is done.
-        preview: whether it was one slice for a look.
+        message: A sentence for the user.
+        node: The segmentation, if the job is done.
+        preview: The job was a preview of one slice.
     """
 
     state: str

@@ -1,4 +1,4 @@
-"""What the module does, with or without its panel."""
+"""The module's functions, with or without its panel."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .volumes import check_volume, shown_slice, slice_count
 class R2UNetLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
     """Segments volumes of the scene with the bundles of the Python package monai_r2unet.
 
-    All computing is done by a worker process, which is started when it is first needed and then kept. Call `close` when
-    the logic is no longer needed.
+    A worker process does all computing; it is started when first needed and then kept. Call `close` when the logic is
+    no longer needed.
 
-    Example::
+    Examples::
 
         logic = R2UNetLogic()
         segmentation = logic.process(volume, "lung", waitForCompletion=True)
@@ -45,37 +45,37 @@ class R2UNetLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
 
     @property
     def busy(self) -> bool:
-        """Whether something is being segmented."""
+        """Whether a segmentation is running."""
         return self.runner.job is not None
 
     @property
     def cancelling(self) -> bool:
-        """Whether it is being cancelled."""
+        """Whether the segmentation is being cancelled."""
         return self.runner.job is not None and self.runner.job.cancelling
 
     @property
     def canUndo(self) -> bool:
-        """Whether the last segmentation was written into an existing one and can be taken back."""
+        """Whether the last segmentation changed an existing one and can be undone."""
         return self.runner.undo is not None and self.runner.undo.node.GetScene() is not None
 
     @property
     def bundles(self) -> list[dict[str, Any]]:
-        """The bundles that there are, as the worker describes them; none before it was ready."""
+        """The available bundles, as described by the worker; empty until it is ready."""
         return self.runner.bundles
 
     @property
     def devices(self) -> list[dict[str, Any]]:
-        """The devices that there are, as the worker describes them; none before it has found out."""
+        """The available devices, as described by the worker; empty until it has found them."""
         return self.runner.client.devices
 
     def bundle(self, name: str) -> dict[str, Any] | None:
-        """The description of a bundle; None if there is none of that name."""
+        """The description of a bundle; None if there is none with this name."""
         return next((bundle for bundle in self.bundles if bundle["name"] == name), None)
 
     # ---- commands ----
 
     def startWorker(self) -> None:
-        """Start the worker, if it does not run; segmenting does it too.
+        """Start the worker, unless it is running; segmenting does so too.
 
         Raises:
             Problem: if it cannot be started.
@@ -98,23 +98,23 @@ class R2UNetLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         """Segment a volume.
 
         Args:
-            volume: CT, or a colour picture as a vector volume, whatever the bundle is made for.
-            bundle: name of the bundle.
-            segmentation: to write into; only segments that this module made of the same bundle are replaced. None for a
-                new one.
+            volume: CT, or a colour picture as a vector volume, as required by the bundle.
+            bundle: Name of the bundle.
+            segmentation: Segmentation to write into; only segments that this module made with the same bundle are
+                replaced. None for a new one.
             device: "auto", "cpu", "cuda:0", ...
-            cpuFallback: go on with the CPU when the memory of the graphics card is full.
-            slices: index of the first and of the last axial slice; the others are left as they are. None for all.
-            allItems: segment each item of the volume's sequence; only into a new segmentation.
-            scale: fundus photographs whose field of view cannot be found: the factor by which they are resized for the
-                network, or the diameter of their field of view in pixels, as "1400px". None to find it.
-            waitForCompletion: return when all is done. Without it the listener is told.
+            cpuFallback: Continue on the CPU when the memory of the graphics card is full.
+            slices: Index of the first and of the last axial slice; the others stay unchanged. None for all.
+            allItems: Segment each item of the volume's sequence; only into a new segmentation.
+            scale: Only for fundus photographs whose field of view cannot be found: the factor by which they are resized
+                for the network, or the diameter of their field of view in pixels, such as "1400px". None to find it.
+            waitForCompletion: Return when everything is done; otherwise the listener is notified.
 
         Returns:
-            The segmentation, with waitForCompletion; else None.
+            The segmentation, with waitForCompletion; otherwise None.
 
         Raises:
-            Problem: if it cannot be done; nothing in the scene has changed.
+            Problem: if it fails; the scene is unchanged.
         """
         check_volume(volume)
         items = [volume]
@@ -148,19 +148,19 @@ class R2UNetLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         scale: float | str | None = None,
         waitForCompletion: bool = False,
     ) -> slicer.vtkMRMLSegmentationNode | None:
-        """Segment one axial slice into the volume's preview; other slices of the preview stay as they are.
+        """Segment one axial slice into the volume's preview; other slices of the preview stay unchanged.
 
         Args:
-            volume: see `process`, as for what is not named here.
-            bundle: see `process`.
-            index: of the slice; None for the one that the Red view shows.
-            device: see `process`.
-            cpuFallback: see `process`.
-            scale: see `process`.
-            waitForCompletion: see `process`.
+            volume: See `process`, also for the other arguments.
+            bundle: See `process`.
+            index: Index of the slice; None for the one in the Red view.
+            device: See `process`.
+            cpuFallback: See `process`.
+            scale: See `process`.
+            waitForCompletion: See `process`.
 
         Returns:
-            The preview, with waitForCompletion; else None.
+            The preview, with waitForCompletion; otherwise None.
 
         Raises:
             Problem: see `process`.
@@ -172,14 +172,14 @@ class R2UNetLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         return self._run(job, waitForCompletion)
 
     def cancel(self) -> None:
-        """Stop what is going on; the scene stays as it is. The listener is told when it has stopped."""
+        """Stop the running job; the scene stays unchanged. The listener is notified when the job has stopped."""
         self.runner.cancel()
 
     def undo(self) -> None:
-        """Take back what was last written into an existing segmentation.
+        """Undo the last change of an existing segmentation.
 
         Raises:
-            Problem: if there is nothing to take back.
+            Problem: if there is nothing to undo.
         """
         undo, self.runner.undo = self.runner.undo, None
         if undo is None:
@@ -187,7 +187,7 @@ class R2UNetLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         undo.undo()
 
     def close(self) -> None:
-        """Stop everything; for the end of the panel, of the module and of Slicer. Waits for the worker, seconds."""
+        """Stop everything, when the panel, the module or Slicer closes. Waits a few seconds for the worker."""
         self.removeObservers()
         self.runner.listener = None
         self.runner.close()
@@ -207,7 +207,7 @@ class R2UNetLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         return outcome.node
 
     def _prepare(self, bundle: str) -> str:
-        """Make sure that a job can start; returns the title of the bundle, for the names of nodes."""
+        """Make sure that a job can start; returns the bundle's title, for the names of nodes."""
         if self.busy:
             raise Problem(_("A segmentation is still going on: wait for it or cancel it."))
         self.startWorker()

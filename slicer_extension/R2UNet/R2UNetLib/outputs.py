@@ -1,4 +1,4 @@
-"""Where results go: new segmentation nodes, sequences of them, and the preview."""
+"""Destinations of results: new segmentation nodes, sequences of them, and the preview."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ PREVIEW_OF = "R2UNet.PreviewOf"  # attribute of a preview segmentation: ID of it
 
 
 def new_segmentation(volume: slicer.vtkMRMLVolumeNode, title: str) -> slicer.vtkMRMLSegmentationNode:
-    """A segmentation in the geometry of a volume, under its transform and beside it in the tree of the data.
+    """A segmentation in the geometry of a volume, under its transform and beside it in the data tree.
 
     Args:
-        volume: that was segmented.
-        title: what was segmented.
+        volume: The segmented volume.
+        title: Title of the segmented structure.
     """
     scene = slicer.mrmlScene
     name = scene.GenerateUniqueName(f"{volume.GetName()} {title}")
@@ -34,7 +34,7 @@ def new_segmentation(volume: slicer.vtkMRMLVolumeNode, title: str) -> slicer.vtk
 
 
 def preview_segmentation(volume: slicer.vtkMRMLVolumeNode, title: str) -> slicer.vtkMRMLSegmentationNode:
-    """The segmentation that shows previews of a volume: it is made with the first one and is not saved."""
+    """The segmentation that shows previews of a volume, created with the first preview and not saved."""
     for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
         if node.GetAttribute(PREVIEW_OF) == volume.GetID():
             break
@@ -47,7 +47,7 @@ def preview_segmentation(volume: slicer.vtkMRMLVolumeNode, title: str) -> slicer
 
 
 def hide_preview(volume: slicer.vtkMRMLVolumeNode) -> None:
-    """Hide the preview of a volume, now that there is something better."""
+    """Hide the preview of a volume, once there is a better result."""
     for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
         if node.GetAttribute(PREVIEW_OF) == volume.GetID():
             node.SetDisplayVisibility(False)
@@ -56,7 +56,7 @@ def hide_preview(volume: slicer.vtkMRMLVolumeNode) -> None:
 def sequence_of(
     volume: slicer.vtkMRMLVolumeNode,
 ) -> tuple[slicer.vtkMRMLSequenceBrowserNode, slicer.vtkMRMLSequenceNode] | None:
-    """The sequence whose selected item the volume shows, and its browser; None if it shows none."""
+    """The sequence whose selected item the volume shows, and its browser; None if there is none."""
     for browser in slicer.util.getNodesByClass("vtkMRMLSequenceBrowserNode"):
         sequence = browser.GetSequenceNode(volume)
         if sequence is not None:
@@ -67,19 +67,19 @@ def sequence_of(
 def new_sequence(
     volume: slicer.vtkMRMLVolumeNode, title: str, results: Sequence[Sequence[ResultSegment]], bundle: str
 ) -> slicer.vtkMRMLSegmentationNode:
-    """A sequence of segmentations that is browsed together with the volume's.
+    """A sequence of segmentations that is browsed together with the volume's sequence.
 
     Args:
-        volume: shows the selected item of a sequence.
-        title: what was segmented.
-        results: the segments of each item.
-        bundle: name of the bundle.
+        volume: Volume that shows the selected item of a sequence.
+        title: Title of the segmented structure.
+        results: Segments of each item.
+        bundle: Name of the bundle.
 
     Returns:
         The segmentation that shows the selected item.
 
     Raises:
-        Problem: if the sequence has left the scene.
+        Problem: if the sequence is no longer in the scene.
     """
     found = sequence_of(volume)
     if found is None:

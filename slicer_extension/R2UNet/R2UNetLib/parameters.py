@@ -1,4 +1,4 @@
-"""What the panel remembers with the scene."""
+"""The panel's parameters, saved with the scene."""
 
 from typing import Annotated, Union
 
@@ -11,17 +11,17 @@ class R2UNetParameters:
     """The parameter node: saved and loaded with the scene.
 
     Args:
-        inputVolume: a volume, or a colour picture.
-        bundle: name of the bundle; empty until the first one was offered.
-        device: as the worker names it.
-        cpuFallback: go on with the CPU when the memory of the graphics card is full.
-        onlySlices: segment from firstSlice to lastSlice only.
-        firstSlice: index of an axial slice.
-        lastSlice: index of an axial slice, which is segmented too.
-        allItems: segment each item of the volume's sequence.
-        scale: factor, or diameter of the field of view ("1400px"), of a fundus photograph; empty to find it.
-        outputSegmentation: to write into; None for a new one.
-        result: the segmentation that was made last.
+        inputVolume: A volume, or a colour picture.
+        bundle: Name of the bundle; empty until one is available.
+        device: The worker's name for the device.
+        cpuFallback: Continue on the CPU when the memory of the graphics card is full.
+        onlySlices: Segment only the slices from firstSlice to lastSlice.
+        firstSlice: Index of an axial slice.
+        lastSlice: Index of an axial slice, which is included.
+        allItems: Segment each item of the volume's sequence.
+        scale: Factor, or diameter of the field of view ("1400px"), of a fundus photograph; empty to find it.
+        outputSegmentation: Segmentation to write into; None for a new one.
+        result: The latest segmentation.
     """
 
     inputVolume: Union[vtkMRMLScalarVolumeNode, vtkMRMLVectorVolumeNode, None]  # noqa: UP007 (Slicer reads it)

@@ -1,7 +1,7 @@
-"""The one exception for what the user can put right."""
+"""The exception for problems that the user can solve."""
 
 from __future__ import annotations
 
 
 class Problem(Exception):
-    """Something that stops a segmentation: the message is a sentence for the person in front of the screen."""
+    """A problem that prevents a segmentation: the message is a sentence for the user."""

@@ -1,4 +1,4 @@
-"""Programs in the background, whose output arrives line by line while Slicer stays responsive."""
+"""Background programs whose output arrives line by line while Slicer stays responsive."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import qt
 
 
 class LineProcess:
-    """A program that is started, written to and listened to through Qt's event loop; nothing here blocks.
+    """A program that is started, written to and listened to through Qt's event loop, without blocking.
 
     Args:
-        on_output: called with each line of standard output, without its line end.
-        on_error_output: the same for standard error.
-        on_end: called once when the program is gone, with its exit code, or None if it crashed or did not start.
+        on_output: Called with each line of standard output, without its line end.
+        on_error_output: Called with each line of standard error, without its line end.
+        on_end: Called once when the program has ended, with its exit code, or None if it crashed or did not start.
     """
 
     def __init__(
@@ -28,21 +28,21 @@ class LineProcess:
         self._process: qt.QProcess | None = None  # kept after its end, because it may still be sending signals
         self._output = b""
         self._error_output = b""
-        self.running = False  # whether the program was started and has not ended
+        self.running = False  # whether the program has been started and has not ended
 
     def start(self, program: str, arguments: Sequence[str], environment: qt.QProcessEnvironment | None = None) -> None:
         """Start the program.
 
         Args:
-            program: path of the executable.
-            arguments: what follows it on the command line.
-            environment: its environment variables; None for those of Slicer.
+            program: Path of the executable.
+            arguments: Its command-line arguments.
+            environment: Its environment variables; None for those of Slicer.
         """
         self._output = self._error_output = b""
         process = self._process = qt.QProcess()
         if environment is not None:
             process.setProcessEnvironment(environment)
-        # Signals by their signatures: in Qt 5 finished() is overloaded.
+        # Signals are given by signature: in Qt 5 finished() is overloaded.
         process.connect("readyReadStandardOutput()", self._read_output)
         process.connect("readyReadStandardError()", self._read_error_output)
         process.connect("finished(int,QProcess::ExitStatus)", self._finished)
@@ -56,20 +56,20 @@ class LineProcess:
             self._process.write(line.encode("ascii") + b"\n")
 
     def close_input(self) -> None:
-        """Tell the program that no more will come."""
+        """Close the program's standard input."""
         if self.running:
             self._process.closeWriteChannel()
 
     def kill(self) -> None:
         """End the program at once; `on_end` follows."""
         if self.running:
-            # Slicer's Python is a launcher with the real program as its child. Killing reaches the launcher only, but
-            # both see their standard input close.
+            # Slicer's Python is a launcher with the real program as its child. Killing only reaches the launcher, but
+            # both notice that their standard input closes.
             self._process.closeWriteChannel()
             self._process.kill()
 
     def wait(self, milliseconds: int) -> bool:
-        """Block until the program has ended, at most so long; returns whether it has."""
+        """Block until the program has ended or the time is up; returns whether it has ended."""
         if self.running:
             self._process.waitForFinished(milliseconds)
         return not self.running
@@ -89,7 +89,7 @@ class LineProcess:
         self._end(int(code) if status == qt.QProcess.NormalExit else None)
 
     def _failed(self, error: object) -> None:
-        if error == qt.QProcess.FailedToStart:  # the others are followed by finished()
+        if error == qt.QProcess.FailedToStart:  # other errors are followed by finished()
             self._end(None)
 
     def _end(self, code: int | None) -> None:
@@ -104,7 +104,7 @@ def _data(array: qt.QByteArray) -> bytes:
 
 
 def _give_lines(data: bytes, take: Callable[[str], None]) -> bytes:
-    """Hand over whole lines; returns the unfinished rest."""
+    """Pass on complete lines; returns the unfinished rest."""
     *lines, rest = data.split(b"\n")
     for line in lines:
         take(line.decode("utf-8", "replace").rstrip("\r"))

@@ -1,4 +1,4 @@
-"""Which Python the worker runs in: Slicer's own, or another one that the user points at."""
+"""The Python that runs the worker: Slicer's own, or another one chosen by the user."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from slicer.i18n import tr as _
 
 from .problem import Problem
 
-SETTING = "R2UNet/Python"  # of the application, not of the scene: path of another Python, or empty for Slicer's own
+SETTING = "R2UNet/Python"  # application setting, not part of the scene: path of another Python, empty for Slicer's own
 PACKAGE = "monai-r2unet"
 
 
 @dataclass(frozen=True)
 class Python:
-    """A Python interpreter to start.
+    """A Python interpreter.
 
     Args:
-        program: path of the executable.
-        environment: a ``qt.QProcessEnvironment``, or None for Slicer's.
-        own: whether it is Slicer's.
+        program: Path of the executable.
+        environment: A ``qt.QProcessEnvironment``, or None for Slicer's.
+        own: True for Slicer's own Python.
     """
 
     program: str
@@ -35,27 +35,27 @@ class Python:
 
 
 def other_python() -> str:
-    """Path of the user's Python; empty when Slicer's own is to be used."""
+    """Path of the user's Python; empty for Slicer's own."""
     return str(qt.QSettings().value(SETTING, "") or "")
 
 
 def set_other_python(path: str) -> None:
-    """Remember which Python to use, over sessions."""
+    """Store which Python to use in the application's settings."""
     qt.QSettings().setValue(SETTING, path)
 
 
 def chosen_python() -> Python:
-    """The Python that the worker is to run in.
+    """The Python in which the worker runs.
 
     Raises:
-        Problem: if it is not there, or lacks the package as far as can be told without starting it.
+        Problem: if it does not exist, or lacks the package as far as can be checked without starting it.
     """
     other = other_python()
     if other:
         if not Path(other).is_file():
             problem = _("There is no Python at {path}: choose another one under 'Set up', or Slicer's own.")
             raise Problem(problem.format(path=other))
-        # As before Slicer started, because Slicer's libraries would disturb a Python that is not its own.
+        # The environment from before Slicer's start: Slicer's libraries would disturb another Python.
         return Python(other, slicer.app.startupEnvironment(), own=False)
     own = slicer_python()
     if installed_version(PACKAGE) is None:

@@ -1,4 +1,4 @@
-"""Jobs: sent to the worker, followed, and their results put into the scene."""
+"""Jobs: sent to the worker and followed until their results are in the scene."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ from .segments import Undo, check_target, read_result, write_segments
 from .volumes import write_volume
 from .worker_client import PROTOCOL, WorkerClient
 
-PATIENCE = 10_000  # milliseconds that the worker gets to answer to a cancel
+PATIENCE = 10_000  # milliseconds in which the worker has to respond to a cancel
 
 
 class Listener(Protocol):
-    """Who wants to know what goes on; the panel does."""
+    """Receiver of notifications, such as the panel."""
 
     def onWorkerChanged(self) -> None:
-        """The worker is ready, its devices are known, or it is gone."""
+        """The worker is ready, its devices are known, or it has exited."""
 
     def onText(self, line: str) -> None:
-        """There is a line for the log."""
+        """There is a new line for the log."""
 
     def onProgress(self, done: int, total: int, elapsed: float, remaining: float | None) -> None:
-        """So many slices are done; times are in seconds."""
+        """Number of finished slices; times are in seconds."""
 
     def onFinished(self, outcome: Outcome) -> None:
-        """The job is over."""
+        """The job has ended."""
 
 
 class JobRunner:
-    """Runs one job at a time, in the worker. The scene changes only when all of a job is done.
+    """Runs one job at a time, in the worker. The scene changes only when a job is complete.
 
     Args:
-        listener: is told what goes on; may be None, and may change.
+        listener: Receiver of notifications; may be None, and may change.
     """
 
     def __init__(self, listener: Listener | None) -> None:
         self.listener = listener
         self.client = WorkerClient(self._on_event, self._log, self._on_worker_gone)
-        self.bundles: list[dict[str, Any]] = []  # that there are, as the worker described them when it was ready
-        self.worker_problem = ""  # why there is no worker
+        self.bundles: list[dict[str, Any]] = []  # the available ones, as described by the worker when it was ready
+        self.worker_problem = ""  # the reason why there is no worker
         self.job: Job | None = None
         self.outcome: Outcome | None = None  # of the last job
-        self.undo: Undo | None = None  # of what was written last into an existing segmentation
-        self._number = 0  # of the job; tells late answers from those to the present one
+        self.undo: Undo | None = None  # for the last change of an existing segmentation
+        self._number = 0  # of the job; distinguishes late answers from current ones
 
     def start_worker(self) -> None:
-        """Start the worker, if it does not run.
+        """Start the worker, unless it is running.
 
         Raises:
             Problem: if it cannot be started.
@@ -68,7 +68,7 @@ class JobRunner:
         """Start a job.
 
         Raises:
-            Problem: if it cannot be started; it is then over.
+            Problem: if it cannot be started; the job has then ended.
         """
         self.job, self.outcome = job, None
         self._number += 1
@@ -82,7 +82,7 @@ class JobRunner:
             raise
 
     def cancel(self) -> None:
-        """Stop the job; the listener is told when it has stopped."""
+        """Stop the job; the listener is notified when it has stopped."""
         job = self.job
         if job is not None and not job.cancelling:
             job.cancelling = True
@@ -90,7 +90,7 @@ class JobRunner:
             qt.QTimer.singleShot(PATIENCE, lambda: self._insist(job))
 
     def close(self) -> None:
-        """Stop everything, and wait for the worker, seconds at most."""
+        """Stop everything, and wait at most a few seconds for the worker."""
         self.client.stop()
         if self.job is not None:
             self.job.clean_up()
@@ -155,7 +155,7 @@ class JobRunner:
             self._on_all_done(job)
         except Problem as problem:
             self._finish("failed", str(problem))
-        except Exception:  # a fault of this module; the panel must go on all the same
+        except Exception:  # a bug in this module; the panel must keep working
             self._log(traceback.format_exc())
             self._finish("failed", _("The result could not be shown, because of a fault in this module: see the log."))
 
@@ -196,7 +196,7 @@ class JobRunner:
             self.listener.onFinished(self.outcome)
 
     def _insist(self, job: Job) -> None:
-        """End a worker that does not answer to a cancel."""
+        """Kill a worker that does not respond to a cancel."""
         if self.job is job:
             self.client.kill()
 
@@ -218,7 +218,7 @@ class JobRunner:
         self._finish("failed", problem)
 
     def _in_their_words(self, job: Job, message: str) -> str:
-        """The worker's sentence, with the volume's name in place of that of a temporary file."""
+        """The worker's message, with the volume's name instead of a temporary file's."""
         return message.replace(str(job.input), f"'{job.items[job.item].GetName()}'")
 
     def _log(self, line: str) -> None:

@@ -1,4 +1,4 @@
-"""Masks of the worker as segments of the scene: names, colours and terminology, and the way back."""
+"""Conversion of the worker's masks to segments of the scene, with names, colours and terminology, and back."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from vtk.util.numpy_support import vtk_to_numpy
 from .problem import Problem
 from .volumes import axial_axis, ijk_to_ras, is_picture
 
-OURS = "R2UNet.Segment"  # tag of the segments that this module made: bundle and label
-PICTURE = "R2UNet.Picture"  # tag of those in colour pictures, which have an area but no volume
+OURS = "R2UNet.Segment"  # tag of the segments made by this module: bundle and label
+PICTURE = "R2UNet.Picture"  # tag of segments in colour pictures, which have an area but no volume
 SAME_GRID = 1e-3  # of a voxel
 
 
 @dataclass
 class ResultSegment:
-    """A segment that the worker found.
+    """A segment found by the worker.
 
     Args:
-        key: tells it apart from the other labels of the bundle.
-        segment: its name, colour and tags; without voxels.
-        mask: (K, J, I) on the grid of the volume that the worker got, 0 and 1.
+        key: Key that distinguishes it from the bundle's other labels.
+        segment: Its name, colour and tags, without voxels.
+        mask: Mask (K, J, I), 0 and 1, on the grid of the volume that the worker received.
     """
 
     key: str
@@ -38,22 +38,22 @@ class ResultSegment:
 
 @dataclass
 class Undo:
-    """What a segmentation node was before segments were written into it; other segments are none of its business."""
+    """The state of a segmentation node before segments were written into it, without its other segments."""
 
     node: slicer.vtkMRMLSegmentationNode
     before: list[tuple[str, slicer.vtkOrientedImageData | None]] = field(default_factory=list)
 
     def undo(self) -> None:
-        """Take out what was added and put back what was replaced.
+        """Remove the added segments and restore the replaced ones.
 
         Raises:
-            Problem: if the segmentation has left the scene.
+            Problem: if the segmentation is no longer in the scene.
         """
         if self.node.GetScene() is None:
             raise Problem(_("The segmentation is no longer in the scene, so there is nothing to undo."))
         segmentation = self.node.GetSegmentation()
         for segment_id, labelmap in reversed(self.before):
-            if segmentation.GetSegment(segment_id) is None:  # the user removed it
+            if segmentation.GetSegment(segment_id) is None:  # removed by the user
                 continue
             if labelmap is None:
                 segmentation.RemoveSegment(segment_id)
@@ -71,12 +71,12 @@ class Measurement:
 
 
 def read_result(path: Path) -> list[ResultSegment]:
-    """The segments in a ``.seg.nrrd`` file of the worker.
+    """The segments in the worker's ``.seg.nrrd`` file.
 
     Raises:
         Problem: if it cannot be read.
     """
-    scene = slicer.vtkMRMLScene()  # of its own: the user's stays as it is until all is well
+    scene = slicer.vtkMRMLScene()  # a separate one: the user's stays unchanged until everything has been read
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
     storage = slicer.vtkMRMLSegmentationStorageNode()
     storage.SetFileName(str(path))
@@ -97,16 +97,16 @@ def check_target(
     """Check that the segments of a bundle can be written into a segmentation.
 
     Args:
-        target: an existing segmentation.
-        volume: that is going to be segmented.
-        bundle: name of the bundle.
-        partial: whether only some slices will be written.
+        target: An existing segmentation.
+        volume: The volume to be segmented.
+        bundle: Name of the bundle.
+        partial: Only some slices will be written.
 
     Returns:
-        Names of our segments in it that would be overwritten.
+        Names of this module's segments that would be overwritten.
 
     Raises:
-        Problem: if the segmentation cannot take them; the sentence says why.
+        Problem: if the segmentation cannot receive them; the message gives the reason.
     """
     segmentation = target.GetSegmentation()
     if segmentation.GetNumberOfSegments() and not segmentation.IsSourceRepresentationImageData():
@@ -137,14 +137,14 @@ def write_segments(
     bundle: str,
     slices: tuple[int, int] | None = None,
 ) -> Undo:
-    """Write segments into a segmentation, in the volume's geometry. Segments that are not ours are not touched.
+    """Write segments into a segmentation, in the volume's geometry, without changing the user's own segments.
 
     Args:
-        found: what the worker found.
-        target: where to; checked by `check_target`.
-        volume: that was segmented.
-        bundle: name of the bundle.
-        slices: first and last axial slice that were segmented: only these are changed. None for all.
+        found: Segments found by the worker.
+        target: Segmentation to write into, checked by `check_target`.
+        volume: The segmented volume.
+        bundle: Name of the bundle.
+        slices: First and last segmented axial slice: only these are changed. None for all.
     """
     segmentation = target.GetSegmentation()
     surfaces = segmentation.ContainsRepresentation(_closed_surface())
@@ -175,7 +175,7 @@ def write_segments(
 
 
 def measure(target: slicer.vtkMRMLSegmentationNode) -> list[Measurement]:
-    """Sizes of our segments in a segmentation."""
+    """Sizes of this module's segments in a segmentation."""
     sizes = []
     for segment_id in _our_segments(target):
         segment = target.GetSegmentation().GetSegment(segment_id)
@@ -188,7 +188,7 @@ def measure(target: slicer.vtkMRMLSegmentationNode) -> list[Measurement]:
 
 
 def _our_segments(node: slicer.vtkMRMLSegmentationNode) -> dict[str, str]:
-    """ID of each segment that this module made -> bundle and label."""
+    """ID of each segment made by this module -> bundle and label."""
     segmentation = node.GetSegmentation()
     ours = {}
     for segment_id in segmentation.GetSegmentIDs():
@@ -204,7 +204,7 @@ def _whole(
     volume: slicer.vtkMRMLVolumeNode,
     slices: tuple[int, int] | None,
 ) -> np.ndarray:
-    """The mask of the whole volume: some slices from `mask`, the others as they were before."""
+    """The mask of the complete volume: some slices from `mask`, the others unchanged."""
     if slices is None:
         return mask
     if before is None:
@@ -218,10 +218,10 @@ def _whole(
 
 
 def _on_grid(labelmap: slicer.vtkOrientedImageData, volume: slicer.vtkMRMLVolumeNode) -> np.ndarray:
-    """A labelmap as (K, J, I) of the whole volume, 0 and 1.
+    """A labelmap as (K, J, I) of the complete volume, 0 and 1.
 
     Raises:
-        Problem: if its voxels are not those of the volume.
+        Problem: if its voxels differ from the volume's.
     """
     to_volume = np.linalg.inv(ijk_to_ras(volume)) @ _image_to_world(labelmap)
     shift = np.round(to_volume[:3, 3]).astype(int)
@@ -246,7 +246,7 @@ def _on_grid(labelmap: slicer.vtkOrientedImageData, volume: slicer.vtkMRMLVolume
 
 
 def _labelmap(node: slicer.vtkMRMLSegmentationNode, segment_id: str) -> slicer.vtkOrientedImageData:
-    """A copy of the voxels of one segment, whether it shares its labelmap with others or not."""
+    """A copy of the voxels of one segment, whether or not it shares its labelmap with others."""
     labelmap = slicer.vtkOrientedImageData()
     node.GetBinaryLabelmapRepresentation(segment_id, labelmap)
     return labelmap
@@ -276,8 +276,8 @@ def _image_to_world(labelmap: slicer.vtkOrientedImageData) -> np.ndarray:
 
 
 def _set_labelmap(segmentation: slicer.vtkSegmentation, segment_id: str, labelmap: slicer.vtkOrientedImageData) -> None:
-    """Give a segment other voxels; its name, colour and place in the list stay."""
-    segmentation.SeparateSegmentLabelmap(segment_id)  # others may share it
+    """Replace a segment's voxels; its name, colour and place in the list stay."""
+    segmentation.SeparateSegmentLabelmap(segment_id)  # which other segments may share
     segment = segmentation.GetSegment(segment_id)
     segment.RemoveAllRepresentations()
     segment.SetLabelValue(1)

@@ -1,4 +1,4 @@
-"""The self test that Slicer's developer tools run."""
+"""The self test run by Slicer's developer tools."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIZE = 64
 
 
 class R2UNetTest(ScriptedLoadableModuleTest):
-    """Segments a volume made here with the first bundle that can; needs R2U-Net to be installed."""
+    """Segments a synthetic volume with the first usable bundle; R2U-Net must be installed."""
 
     def setUp(self) -> None:
         """Start with an empty scene."""
@@ -27,7 +27,7 @@ class R2UNetTest(ScriptedLoadableModuleTest):
         self.test_segmentation_has_the_geometry_of_its_volume()
 
     def test_a_volume_without_voxels_is_refused(self) -> None:
-        """A sentence, and no change."""
+        """A message, and no change."""
         logic = R2UNetLogic()
         hollow = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Hollow")
         with self.assertRaisesRegex(Problem, "Hollow"):
@@ -35,7 +35,7 @@ class R2UNetTest(ScriptedLoadableModuleTest):
         logic.close()
 
     def test_segmentation_has_the_geometry_of_its_volume(self) -> None:
-        """Air in water: whatever a network finds in it, it must lie on the volume's grid."""
+        """Air in water: whatever a network finds, it must lie on the volume's grid."""
         array = np.zeros((4, SIZE, SIZE), np.int16)
         array[:, 16:48, 8:28] = array[:, 16:48, 36:56] = -850
         matrix = np.diag([-5.0, -5.0, 8.0, 1.0])

@@ -1,4 +1,4 @@
-"""The part of the panel in which the user installs R2U-Net, or says where it is installed."""
+"""The part of the panel in which the user installs R2U-Net, or chooses an existing installation."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ INSTALLER = Path(__file__).with_name("install_packages.py")
 
 
 class SetupSection:
-    """Shows what is installed, and installs.
+    """Shows the installed version, and installs.
 
     Args:
-        ui: the widgets of the panel.
-        on_text: takes lines for the log.
-        on_changed: called when the worker is to be started anew.
+        ui: The panel's widgets.
+        on_text: Called with each line for the log.
+        on_changed: Called when the worker has to be restarted.
     """
 
     def __init__(self, ui: Any, on_text: Callable[[str], None], on_changed: Callable[[], None]) -> None:
@@ -39,10 +39,10 @@ class SetupSection:
         self.show()
 
     def show(self, version: str | None = None) -> None:
-        """Show what is installed.
+        """Show the installed version.
 
         Args:
-            version: of the package, as a running worker told it.
+            version: Version of the package as reported by a running worker.
         """
         own = not other_python()
         if own and version is None:
@@ -63,7 +63,7 @@ class SetupSection:
         self.ui.installFileButton.setEnabled(may_install and bool(self.ui.wheelPathLineEdit.currentPath))
 
     def close(self) -> None:
-        """Stop an installation that goes on."""
+        """Stop a running installation."""
         self.installer.kill()
         self.installer.wait(4000)
 
@@ -101,10 +101,10 @@ class SetupSection:
 
 
 def _ensure_torch() -> None:
-    """Have PyTorch installed by the extension that knows how to do that in Slicer.
+    """Have Slicer's PyTorch extension install PyTorch.
 
     Raises:
-        Problem: if the extension is missing or did not succeed.
+        Problem: if the extension is missing or fails.
     """
     if installed_version("torch") is not None:
         return
@@ -117,7 +117,7 @@ def _ensure_torch() -> None:
     problem = _("PyTorch was not installed, and R2U-Net needs it: the log of Slicer says why.")
     try:
         torch = PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True)
-    except Exception as error:  # whatever pip met
+    except Exception as error:  # any error of pip
         raise Problem(problem) from error
     if torch is None:
         raise Problem(problem)

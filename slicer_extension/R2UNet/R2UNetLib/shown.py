@@ -1,4 +1,4 @@
-"""What the panel shows below its buttons: how far it is, what it has to say, and the result."""
+"""The display below the panel's buttons: progress, messages and the result."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ ERROR_STYLE = "color: #b00020; font-weight: bold"
 
 
 class Status:
-    """The progress bar and the sentence below it.
+    """The progress bar and the message below it.
 
     Args:
-        ui: the widgets of the panel.
+        ui: The panel's widgets.
     """
 
     def __init__(self, ui: Any) -> None:
@@ -24,27 +24,27 @@ class Status:
         self.label = ui.statusLabel
 
     def say(self, sentence: str) -> None:
-        """Show a sentence."""
+        """Show a message."""
         self.label.setStyleSheet("")
         self.label.setText(sentence)
 
     def complain(self, sentence: str) -> None:
-        """Show a sentence about what went wrong."""
+        """Show an error message."""
         self.end(False)
         self.label.setStyleSheet(ERROR_STYLE)
         self.label.setText(sentence)
 
     def start(self) -> None:
-        """Something goes on, and nobody knows yet how far it is."""
+        """Show that work has started, with unknown progress."""
         self.bar.setMaximum(0)
 
     def progress(self, done: int, total: int) -> None:
-        """So many slices are done."""
+        """Show the number of finished slices."""
         self.bar.setMaximum(total)
         self.bar.setValue(done)
 
     def end(self, done: bool) -> None:
-        """Nothing goes on any more."""
+        """Show that work has ended."""
         self.bar.setMaximum(1)
         self.bar.setValue(int(done))
 

@@ -1,4 +1,4 @@
-"""What the worker tells, in words for the panel."""
+"""The worker's reports as text for the panel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ GIB = 2**30
 
 
 def describe_bundle(bundle: dict[str, Any]) -> str:
-    """What a network is made for and what it is not, as rich text."""
+    """A network's intended use and its limits, as rich text."""
     parts = (
         (_("Intended use"), bundle["intended_use"]),
         (_("Limits"), bundle["limits"]),
@@ -23,12 +23,12 @@ def describe_bundle(bundle: dict[str, Any]) -> str:
 
 
 def goes_by_field_of_view(bundle: dict[str, Any] | None) -> bool:
-    """Whether a bundle resizes photographs by their field of view, and so takes a scale."""
+    """Whether a bundle resizes photographs by their field of view and therefore uses a scale."""
     return bundle is not None and "fov_diameter_px" in bundle.get("scale", {})
 
 
 def describe_device(device: dict[str, Any]) -> str:
-    """A device by its name, with its free memory where that is known."""
+    """A device's name, with its free memory if known."""
     if device.get("free_bytes") is None or device.get("total_bytes") is None:
         return str(device["name"])
     return _("{name}, {free:.1f} of {total:.1f} GB free").format(
@@ -37,7 +37,7 @@ def describe_device(device: dict[str, Any]) -> str:
 
 
 def describe_time(done: int, total: int, elapsed: float, remaining: float | None) -> str:
-    """How far it is, and how long it will still take."""
+    """Progress, elapsed time and estimated time left."""
     if remaining is None:
         return _("Slice {done} of {total}, {elapsed:.0f} s so far").format(done=done, total=total, elapsed=elapsed)
     return _("Slice {done} of {total}, {elapsed:.0f} s so far, about {remaining:.0f} s to go").format(
@@ -46,7 +46,7 @@ def describe_time(done: int, total: int, elapsed: float, remaining: float | None
 
 
 def bundle_problem(bundle: dict[str, Any] | None, name: str) -> str:
-    """Why a bundle cannot be used; empty if it can."""
+    """The reason why a bundle cannot be used; empty if it can."""
     if bundle is None:
         return _("'{name}' is not installed here: choose another entry under 'Find'.").format(name=name)
     if bundle["weights"] == "missing":

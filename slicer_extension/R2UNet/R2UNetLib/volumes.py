@@ -1,4 +1,4 @@
-"""Volumes of the scene as files for the worker: which way their axial slices lie, and slabs of them."""
+"""Volumes of the scene as files for the worker: direction of their axial slices, and slabs of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SUPERIOR = 2  # axis of RAS
 
 
 def check_volume(volume: slicer.vtkMRMLVolumeNode | None) -> None:
-    """Check that there is something to segment.
+    """Check that there is a volume with voxels to segment.
 
     Raises:
         Problem: if no volume was chosen, or if it holds no voxels.
@@ -29,19 +29,19 @@ def check_volume(volume: slicer.vtkMRMLVolumeNode | None) -> None:
 
 
 def is_picture(volume: slicer.vtkMRMLVolumeNode) -> bool:
-    """Whether the volume is a colour picture, for which millilitres mean nothing."""
+    """Whether the volume is a colour picture, which has no size in millilitres."""
     return volume.GetImageData().GetNumberOfScalarComponents() > 1
 
 
 def ijk_to_ras(volume: slicer.vtkMRMLVolumeNode) -> np.ndarray:
-    """4x4, mm, without the transforms above the volume."""
+    """IJK to RAS, 4x4, in mm, without the transforms above the volume."""
     matrix = vtk.vtkMatrix4x4()
     volume.GetIJKToRASMatrix(matrix)
     return arrayFromVTKMatrix(matrix)
 
 
 def axial_axis(matrix: np.ndarray) -> int:
-    """The voxel axis (0: I, 1: J, 2: K) along which axial slices are stacked; the same that the worker finds.
+    """The voxel axis (0: I, 1: J, 2: K) along which axial slices are stacked, as in the worker.
 
     The voxel axes of the nearest rotation are matched to right, anterior and superior, the best aligned first.
 
@@ -64,7 +64,7 @@ def slice_count(volume: slicer.vtkMRMLVolumeNode) -> int:
 
 
 def shown_slice(volume: slicer.vtkMRMLVolumeNode, view: str = "Red") -> int:
-    """Index of the axial slice of the volume that the centre of a slice view shows.
+    """Index of the volume's axial slice at the centre of a slice view.
 
     Raises:
         Problem: if there is no such view, or if it shows none of the volume's slices.
@@ -91,9 +91,9 @@ def write_volume(volume: slicer.vtkMRMLVolumeNode, path: Path, slices: tuple[int
     """Write a volume, or some axial slices of it, uncompressed and with its geometry, for the worker.
 
     Args:
-        volume: with voxels.
-        path: ends with ``.nrrd``.
-        slices: index of the first and of the last axial slice; None for all.
+        volume: A volume with voxels.
+        path: Output file, ending with ``.nrrd``.
+        slices: Index of the first and of the last axial slice; None for all.
 
     Raises:
         Problem: if the file cannot be written.
@@ -107,7 +107,7 @@ def write_volume(volume: slicer.vtkMRMLVolumeNode, path: Path, slices: tuple[int
 
 
 def _slab(volume: slicer.vtkMRMLVolumeNode, slices: tuple[int, int]) -> slicer.vtkMRMLVolumeNode:
-    """A volume outside of the scene that holds only these axial slices."""
+    """A volume outside the scene with only these axial slices."""
     matrix = ijk_to_ras(volume)
     axis = axial_axis(matrix)
     extent = list(volume.GetImageData().GetExtent())
@@ -125,7 +125,7 @@ def _slab(volume: slicer.vtkMRMLVolumeNode, slices: tuple[int, int]) -> slicer.v
     first[axis] = slices[0]
     matrix[:3, 3] += matrix[:3, :3] @ first
     slab = slicer.mrmlScene.CreateNodeByClass(volume.GetClassName())
-    slab.UnRegister(None)  # owned by the Python variable from now on
+    slab.UnRegister(None)  # from now on owned by the Python variable
     slab.SetAndObserveImageData(to_zero.GetOutput())
     slab.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(matrix))
     return slab

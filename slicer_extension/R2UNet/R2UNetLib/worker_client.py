@@ -1,6 +1,6 @@
-"""Slicer's end of the worker process of the package monai_r2unet, which does all of the computing.
+"""Slicer's side of the worker process of the package monai_r2unet, which does all computing.
 
-The commands and events are those of ``monai_r2unet.worker``: JSON, one object a line.
+The commands and events are those of ``monai_r2unet.worker``: JSON, one object per line.
 """
 
 from __future__ import annotations
@@ -13,19 +13,18 @@ from typing import Any
 from .processes import LineProcess
 from .pythons import Python
 
-PROTOCOL = 2  # of the worker; another number means that the package and this extension do not fit together
+PROTOCOL = 2  # of the worker; a different number means that the package and this extension are incompatible
 MARK = "@@"  # before each event, because libraries print too
-FAREWELL = 4000  # milliseconds that the worker gets to leave by itself
+FAREWELL = 4000  # milliseconds in which the worker may exit by itself
 
 
 class WorkerClient:
     """Starts the worker when it is first needed and keeps it, so that its bundle stays loaded.
 
     Args:
-        on_event: called with each event, a dict with the key ``event``.
-        on_text: called with each line that the worker prints beside its events.
-        on_gone: called when the worker has left without having been asked to, with its exit code (None: it crashed or
-            did not start).
+        on_event: Called with each event, a dict with the key ``event``.
+        on_text: Called with each other line that the worker prints.
+        on_gone: Called when the worker has exited unexpectedly, with its exit code (None: it crashed or did not start).
     """
 
     def __init__(
@@ -49,7 +48,7 @@ class WorkerClient:
         return self._process.running
 
     def start(self, python: Python) -> None:
-        """Start the worker, if it does not run yet. What is sent before it is ready waits for it."""
+        """Start the worker, unless it is running. Commands sent before it is ready are queued."""
         if not self.running:
             self.ready, self.devices = None, []
             self.last_text.clear()
@@ -61,11 +60,11 @@ class WorkerClient:
         self._process.write(json.dumps({"cmd": cmd, **content}))
 
     def kill(self) -> None:
-        """End a worker that does not answer."""
+        """Kill a worker that does not respond."""
         self._process.kill()
 
     def stop(self) -> None:
-        """Let the worker leave, and wait for it: for the end of the module, of Slicer, or of this Python."""
+        """Ask the worker to exit, and wait for it, when the module, Slicer or this Python ends."""
         if not self.running:
             return
         self._leaving = True

@@ -34,7 +34,7 @@ class Application:
     """Stands for ``slicer.app``.
 
     Args:
-        scene: the MRML scene.
+        scene: The MRML scene.
         logic: Slicer's application logic.
     """
 
@@ -173,7 +173,7 @@ def load_module(path: Path) -> ModuleType:
     """Load the Python file of a scripted module under its name, and register the module.
 
     Args:
-        path: of ``<module name>.py``.
+        path: Of ``<module name>.py``.
     """
     name = path.stem
     sys.path.insert(0, str(path.parent))

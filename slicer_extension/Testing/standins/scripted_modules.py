@@ -33,7 +33,7 @@ class ScriptedLoadableModuleWidget:
     """Base class of panels.
 
     Args:
-        parent: widget with a layout.
+        parent: Widget with a layout.
     """
 
     def __init__(self, parent: Any) -> None:
@@ -97,9 +97,9 @@ class Parameter:
     """One parameter in a parameter node: a node, or a bool, int or str.
 
     Args:
-        name: of the parameter.
-        hint: its type.
-        default: its value as long as none was set.
+        name: Of the parameter.
+        hint: Its type.
+        default: Its value as long as none was set.
     """
 
     def __init__(self, name: str, hint: Any, default: Any) -> None:
