@@ -2,8 +2,8 @@
 
     python -m benchmarks.speed [cpu] [training] [memory] [end_to_end] [gpu]
 
-Writes `benchmarks/results/speed_<part>.json`; `benchmarks.tables` makes the tables of README.md and
-docs/reference/speed.md from them. Requirements:
+Writes `benchmarks/results/speed_<part>.json`, then updates the tables of README.md and docs/reference/speed.md.
+Requirements:
 
 - MONAI_R2UNET_DATA, the folder with the public data, for memory and end_to_end;
 - LUNGMASK_PYTHON, the Python of an environment with lungmask (see `benchmarks.end_to_end`), for the comparison in cpu

@@ -61,7 +61,7 @@ def lung() -> str:
         "",
         "Pooled over all pixels; R2U-Net with t = 2 and 1.05 million parameters. Worst of the test slices: Dice "
         f"{slices['worst'][0]['dice']:.3f}. In an abdominal CT of another scanner {100 * abdomen['share_of_body']:.2f} "
-        "% of the body was outside the lungs but segmented as lung.",
+        "% of the body was wrongly segmented as lung.",
         "Measured by `python -m benchmarks.measure_lung`; data, versions and seconds are in "
         "[the result file](benchmarks/results/lung_test.json).",
         f"The network trained only on the paper's set comes from `{alone['command']}`, which took "
