@@ -15,6 +15,7 @@ from monai.utils import convert_to_dst_type, convert_to_tensor
 from torch import nn
 from torch.nn import functional
 
+from monai_r2unet._borrowed import cpu_has_bfloat16
 from monai_r2unet.errors import NotEnoughMemoryError
 from monai_r2unet.transforms.fit import (
     field_of_view_scale,
@@ -36,7 +37,7 @@ def fastest_type(device: torch.device) -> torch.dtype:
     """
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+    if device.type == "cpu" and cpu_has_bfloat16():
         return torch.bfloat16
     return torch.float32
 

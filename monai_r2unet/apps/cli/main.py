@@ -7,7 +7,6 @@ input, 3 some cases of a folder failed, 4 nothing was found in the image (the em
 from __future__ import annotations
 
 import argparse
-import atexit
 import contextlib
 import os
 import sys
@@ -15,6 +14,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from monai_r2unet._borrowed import run_exit_functions
 from monai_r2unet.apps.cli import bundles, doctor, evaluate, export, prepare, reproduce, segment, view, worker
 from monai_r2unet.apps.cli.arguments import with_dashes
 from monai_r2unet.apps.cli.terminal import EXIT_FAILED
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run() -> NoReturn:
     """The program: `main`, and then out without the interpreter's farewell, half a second once torch is imported."""
     code = main()
-    atexit._run_exitfuncs()  # what libraries asked for is still done
+    run_exit_functions()  # what libraries asked for is still done
     with contextlib.suppress(OSError):  # whoever read our output may be gone
         sys.stdout.flush()
         sys.stderr.flush()
