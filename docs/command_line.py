@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from monai_r2unet.apps.cli.main import _parser
+from monai_r2unet.apps.cli.main import parser as program
 
 PAGE = Path(__file__).with_name("reference") / "command_line.md"
 BLOCK = re.compile(r"(<!-- verbs -->\n).*(<!-- end -->)", re.DOTALL)
@@ -25,7 +25,7 @@ def fill(text: str) -> str:
 
 def verbs() -> str:
     """A section for each verb, in the order of `monai-r2unet --help`."""
-    return "\n".join(section(words, what, parser) for words, what, parser in found(_parser(), ()))
+    return "\n".join(section(words, what, parser) for words, what, parser in found(program(), ()))
 
 
 def found(

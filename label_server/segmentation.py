@@ -37,7 +37,7 @@ class Segmentation(InferTask):
             description=bundle.metadata.get("description", ""),
         )
         self.bundle = bundle
-        self._lock = threading.Lock()
+        self._loading = threading.Lock()
         self._loaded: tuple[tuple[str, Path, int], Segmenter] | None = None
 
     def is_valid(self) -> bool:
@@ -91,10 +91,8 @@ class Segmentation(InferTask):
         started = time.perf_counter()
         image = read_image(source)
         read = time.perf_counter()
-        with self._lock:
-            result = self.segmenter(request.get("device"), request.get("model_filename")).run(
-                image, scale=request.get("scale") or None
-            )
+        segmenter = self.segmenter(request.get("device"), request.get("model_filename"))
+        result = segmenter.run(image, scale=request.get("scale") or None)
         segmented = time.perf_counter()
         with tempfile.NamedTemporaryFile(suffix=ending, delete=False) as file:  # deleted by the server once it is sent
             target = file.name
@@ -125,10 +123,11 @@ class Segmentation(InferTask):
             raise InputError(f"there are no weights {name!r}, choose one of: {', '.join(weights_files(self.bundle))}")
         path = self.bundle.weights.with_name(name)
         key = (str(name_to_device(device)), path, path.stat().st_mtime_ns)
-        if self._loaded is None or self._loaded[0] != key:
-            self._loaded = None  # never two networks at a time
-            self._loaded = (key, Segmenter(self.bundle.root, key[0], path, trust_bundle=True))
-        return self._loaded[1]
+        with self._loading:
+            if self._loaded is None or self._loaded[0] != key:
+                self._loaded = None  # never two networks at a time
+                self._loaded = (key, Segmenter(self.bundle.root, key[0], path, trust_bundle=True))
+            return self._loaded[1]
 
     def _ending(self, source: str) -> str:
         if self.dimension == 2:

@@ -36,12 +36,11 @@ def uncertainty(segmenter: Segmenter, image: sitk.Image) -> float:
     check_channels(image.GetNumberOfComponentsPerPixel(), bundle.image_format, bundle.name)
     check_dimension(image.GetDimension(), bundle.image_format, bundle.name)
     image, _ = check_finite(image, 0, fill=0.0)
-    prepared = segmenter.preprocessing({"image": to_metatensor(image)})["image"][None]
+    prepared = segmenter.prepare(to_metatensor(image))[None]
     inferer = copy.copy(segmenter.inferer)  # the segmenter's own remains unchanged
-    inferer.threshold = None
     inferer.mirror = False  # the mirror image is processed separately
-    plain = torch.as_tensor(inferer(prepared, segmenter.network))
-    mirrored = torch.as_tensor(inferer(prepared.flip(2), segmenter.network)).flip(2)
+    plain = torch.as_tensor(inferer(prepared, segmenter.network, probabilities=True))
+    mirrored = torch.as_tensor(inferer(prepared.flip(2), segmenter.network, probabilities=True)).flip(2)
     found = torch.maximum(plain, mirrored) >= segmenter.inferer.threshold
     unsure = (plain[found].double() + mirrored[found]) / 2
     if unsure.numel() == 0:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
@@ -54,6 +55,7 @@ class OpenVINONetwork(nn.Module):
         self.network = network.eval()
         self.float32 = float32
         self._compiled: OrderedDict[tuple[int, ...], Any] = OrderedDict()  # the one last used is last
+        self._running = threading.Lock()  # a compiled network takes one image at a time
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map images (N, C, H, W[, D]) on the CPU to logits (N, K, H, W[, D]), float32.
@@ -61,8 +63,9 @@ class OpenVINONetwork(nn.Module):
         Raises:
             InputError: if OpenVINO cannot run the network.
         """
-        compiled = self._compile(images[:1])
-        logits = [compiled(image.float().contiguous().numpy())[0] for image in images.detach().split(1)]
+        with self._running:
+            compiled = self._compile(images[:1])
+            logits = [compiled(image.float().contiguous().numpy())[0] for image in images.detach().split(1)]
         return torch.from_numpy(np.concatenate(logits))
 
     @torch.no_grad()

@@ -15,6 +15,7 @@ from monai.utils import convert_to_dst_type, convert_to_tensor
 from torch import nn
 from torch.nn import functional
 
+from monai_r2unet._borrowed import cpu_has_bfloat16
 from monai_r2unet.errors import NotEnoughMemoryError
 from monai_r2unet.transforms.fit import (
     field_of_view_scale,
@@ -36,7 +37,7 @@ def fastest_type(device: torch.device) -> torch.dtype:
     """
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+    if device.type == "cpu" and cpu_has_bfloat16():
         return torch.bfloat16
     return torch.float32
 
@@ -139,8 +140,6 @@ class SliceBySliceInferer(Inferer):
         self.beyond = None if beyond is None else (float(beyond[0]), float(beyond[1]))
         # Go on on the CPU, with a warning, where a GPU has no memory for one slice.
         self.cpu_fallback = False
-        # Called after every batch with the slices done and their total; may raise to stop.
-        self.on_progress: Callable[[int, int], None] | None = None
 
     @torch.no_grad()
     def __call__(
@@ -148,18 +147,22 @@ class SliceBySliceInferer(Inferer):
         inputs: torch.Tensor,
         network: Callable[..., torch.Tensor],
         *args: Any,
+        probabilities: bool = False,
         scale: Sequence[float] | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
-        """Segment a volume or a picture.
+        """Segment a volume or a picture. Several threads may do so with one inferer.
 
         Args:
             inputs: one volume (1, C, X, Y, Z), slices along Z, or one picture (1, C, X, Y); any dtype. A
                 MetaTensor's spacing sets the aspect of a volume.
             network: maps (N, C, size, size) to logits (N, K, size, size).
             *args: passed on to the network.
+            probabilities: give probabilities, whatever the ``threshold``.
             scale: factors by which the slices are resized before the network, one for each, in place of those that
                 ``fov_diameter`` gives; only with a ``fov_diameter``.
+            on_progress: called after every batch with the slices done and their total; may raise to stop.
             **kwargs: passed on to the network.
 
         Returns:
@@ -181,7 +184,13 @@ class SliceBySliceInferer(Inferer):
             volume = volume.as_tensor()
         slices = (volume[0] if volume.ndim == 5 else volume[0, ..., None]).movedim(-1, 0)
         scales = self._scales(slices, scale)
-        result = self._run(slices, spacing, scales, network, *args, **kwargs).movedim(0, -1)[None]
+        threshold = None if probabilities else self.threshold
+
+        def segment(batch: torch.Tensor, device: torch.device, factor: float, network: Any) -> torch.Tensor:
+            found = self._probabilities(batch, device, spacing, factor, network, *args, **kwargs)
+            return found if threshold is None else (found >= threshold).to(torch.uint8)
+
+        result = self._run(slices, scales, network, segment, on_progress).movedim(0, -1)[None]
         result = result if volume.ndim == 5 else result[..., 0]
         # With the metadata of the input, without which MONAI's Invertd leaves it as it is.
         like_inputs: torch.Tensor = convert_to_dst_type(result, inputs, dtype=result.dtype)[0]
@@ -202,13 +211,12 @@ class SliceBySliceInferer(Inferer):
     def _run(
         self,
         slices: torch.Tensor,
-        spacing: tuple[float, float] | None,
         scales: Sequence[float],
         network: Any,
-        *args: Any,
-        **kwargs: Any,
+        segment: Callable[[torch.Tensor, torch.device, float, Any], torch.Tensor],
+        on_progress: Callable[[int, int], None] | None,
     ) -> torch.Tensor:
-        """Segment ``slices`` (N, C, X, Y), to the same shape with the network's channels."""
+        """Apply ``segment`` to ``slices`` (N, C, X, Y) in batches, to the same shape with the network's channels."""
         device = next(network.parameters()).device if isinstance(network, nn.Module) else slices.device
         todo = self._with_body(slices)
         batch_size = self.batch_size
@@ -219,7 +227,7 @@ class SliceBySliceInferer(Inferer):
             indices = todo[done : done + (1 if scales else batch_size)]
             factor = scales[indices[0]] if scales else 1.0
             try:
-                part = self._segment(slices[indices], device, spacing, factor, network, *args, **kwargs)
+                part = segment(slices[indices], device, factor, network)
                 if result is None:
                     result = _zeros_for(part, slices)
                 result[indices] = part.to(result.device)
@@ -229,8 +237,8 @@ class SliceBySliceInferer(Inferer):
                 full = error
             else:
                 done += len(indices)
-                if self.on_progress is not None:
-                    self.on_progress(done, len(todo))
+                if on_progress is not None:
+                    on_progress(done, len(todo))
                 continue
             # Here, and not in the handler, where the error would keep the failed batch alive.
             batch_size = len(indices) // 2
@@ -245,7 +253,7 @@ class SliceBySliceInferer(Inferer):
                 ) from full
             del full
         if result is None:  # nothing was run, but the network knows how many channels it has
-            result = _zeros_for(self._segment(slices[:1], device, spacing, 1.0, network, *args, **kwargs), slices)
+            result = _zeros_for(segment(slices[:1], device, 1.0, network), slices)
         return result
 
     def _with_body(self, slices: torch.Tensor) -> list[int]:
@@ -255,7 +263,7 @@ class SliceBySliceInferer(Inferer):
         above = [int(torch.count_nonzero(one > self.body_above)) for one in slices]
         return [index for index, pixels in enumerate(above) if pixels >= self.body_share * slices[index].numel()]
 
-    def _segment(
+    def _probabilities(
         self,
         batch: torch.Tensor,
         device: torch.device,
@@ -265,7 +273,7 @@ class SliceBySliceInferer(Inferer):
         *args: Any,
         **kwargs: Any,
     ) -> torch.Tensor:
-        """Segment one batch (N, C, X, Y), to a mask or probabilities (N, K, X, Y) on ``device``."""
+        """Probabilities (N, K, X, Y), float32 on ``device``, of one batch (N, C, X, Y)."""
         size = (batch.shape[-2], batch.shape[-1])
         # In one memory layout, however the image was stored: sums taken in another order round differently.
         images = rescale(batch.to(device).float().contiguous(), factor, "image")
@@ -291,7 +299,7 @@ class SliceBySliceInferer(Inferer):
             probabilities = functional.interpolate(
                 probabilities, size, mode="bilinear", align_corners=False, antialias=factor > 1
             )
-        return probabilities if self.threshold is None else (probabilities >= self.threshold).to(torch.uint8)
+        return probabilities
 
 
 def _in_windows(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -78,7 +79,7 @@ class Segmentation:
 
 
 class Segmenter:
-    """A bundle, loaded once, that segments images.
+    """A bundle, loaded once, that segments images, in several threads if need be.
 
     Preprocessing, network, inferer and postprocessing are those of the bundle's ``configs/inference.json``.
 
@@ -136,8 +137,10 @@ class Segmenter:
             self.inferer.cpu_fallback = cpu_fallback
             self.inferer.float32 = self.inferer.float32 or float32 or ENGINES[engine].float32_only
         self.network = with_engine(engine, self.network, float32=self.precision == "float32")
-        config["preprocessing"] = self.preprocessing
         self.postprocessing = _without(config.part("postprocessing"), SaveImaged)
+        # MONAI's transforms switch their own tracing off and on again while they are inverted
+        # (https://github.com/Project-MONAI/MONAI/issues/8056).
+        self._transforming = threading.Lock()
 
     @property
     def precision(self) -> str:
@@ -213,21 +216,20 @@ class Segmenter:
         notes += [doubt for doubt in doubts if doubt]
 
         original = to_metatensor(image)
-        with blame(self.bundle.name, "preprocessing"):
-            data = self.preprocessing({"image": original})
-        check_slices(tuple(data["image"].shape[1:]))
-        factors, unfamiliar = self._scales(data["image"], scale)
+        prepared_image = self.prepare(original)
+        check_slices(tuple(prepared_image.shape[1:]))
+        factors, unfamiliar = self._scales(prepared_image, scale)
         notes += unfamiliar
         prepared = time.perf_counter()
 
-        pred = self._infer(data["image"][None], probabilities, factors, on_progress)[0]
+        pred = self._infer(prepared_image[None], probabilities, factors, on_progress)[0]
         inferred = time.perf_counter()
 
-        with blame(self.bundle.name, "postprocessing"):
-            restored = self.postprocessing({"image": data["image"], "pred": pred})["pred"][0]
+        with blame(self.bundle.name, "postprocessing"), self._transforming:
+            restored = self.postprocessing({"image": prepared_image, "pred": pred})["pred"][0]
         if not isinstance(restored, MetaTensor) or not np.allclose(restored.affine, original.affine, atol=1e-3):
             raise RuntimeError(f"the postprocessing of the bundle {self.bundle.name!r} does not undo its preprocessing")
-        del pred, data, original  # as large as the results that are made now
+        del pred, prepared_image, original  # as large as the results that are made now
         probability = None
         if probabilities:
             probability = from_metatensor(restored, image)
@@ -236,6 +238,16 @@ class Segmenter:
         finished = time.perf_counter()
         seconds = {"prepare": prepared - started, "infer": inferred - prepared, "restore": finished - inferred}
         return Segmentation(mask, probability, notes, factors, seconds)
+
+    def prepare(self, image: MetaTensor) -> MetaTensor:
+        """The image (C, X, Y[, Z]) as the bundle's preprocessing leaves it for the inferer.
+
+        Raises:
+            InputError: if the preprocessing fails on it.
+        """
+        with blame(self.bundle.name, "preprocessing"), self._transforming:
+            prepared: MetaTensor = self.preprocessing({"image": image})["image"]
+        return prepared
 
     def _scales(self, images: torch.Tensor, scale: float | str | None) -> tuple[list[float] | None, list[str]]:
         """Factors by which the photographs (C, X, Y[, Z]) are resized, and what is doubtful in them.
@@ -277,14 +289,7 @@ class Segmenter:
             if on_progress is not None:
                 on_progress(1, 1)
             return pred
-        threshold = self.inferer.threshold
-        self.inferer.on_progress = on_progress
-        self.inferer.threshold = None if probabilities else threshold
-        try:
-            return self.inferer(images, self.network, scale=scale)
-        finally:
-            self.inferer.threshold = threshold
-            self.inferer.on_progress = None
+        return self.inferer(images, self.network, probabilities=probabilities, scale=scale, on_progress=on_progress)
 
 
 @contextlib.contextmanager

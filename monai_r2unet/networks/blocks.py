@@ -257,7 +257,7 @@ def freeze_batch_norm(network: nn.Module) -> None:
     learning. ``network.train()`` does not undo it.
     """
     for module in network.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm):
             module.eval()
             # `network.train()` calls this on each of its modules.
             module.train = MethodType(_stay, module)  # type: ignore[method-assign]

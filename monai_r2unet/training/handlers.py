@@ -18,6 +18,7 @@ from ignite.handlers.checkpoint import BaseSaveHandler
 from monai.handlers import CheckpointLoader, CheckpointSaver
 from torch import nn
 
+from monai_r2unet._borrowed import checkpoints_of, remember_best
 from monai_r2unet.files import write_json, written_whole
 from monai_r2unet.metrics.figures import best_median_worst, learning_curve, overlays
 from monai_r2unet.metrics.measures import confusion
@@ -36,10 +37,11 @@ class AtomicCheckpointSaver(CheckpointSaver):
     def __init__(self, *args: Any, key_metric_filename: str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, key_metric_filename=key_metric_filename, **kwargs)
         folder = Path(self.save_dir)
-        if self._key_metric_checkpoint is not None:
-            self._key_metric_checkpoint.save_handler = _WholeFiles(folder, key_metric_filename)
-        if self._interval_checkpoint is not None:
-            self._interval_checkpoint.save_handler = _WholeFiles(folder, None)
+        best, interval = checkpoints_of(self)
+        if best is not None:
+            best.save_handler = _WholeFiles(folder, key_metric_filename)
+        if interval is not None:
+            interval.save_handler = _WholeFiles(folder, None)
 
 
 class _WholeFiles(BaseSaveHandler):
@@ -169,7 +171,7 @@ class TrainingReport:
         self.validator.state.best_metric = best[self.key_metric]
         self.validator.state.best_metric_epoch = int(best["epoch"])
         if self.best_saver is not None:
-            self.best_saver.load_state_dict({"_saved": [(best[self.key_metric], self.best_weights.name)]})
+            remember_best(self.best_saver, best[self.key_metric], self.best_weights.name)
 
     def _iterated(self, trainer: Engine) -> None:
         self._loss_sum += _loss(trainer.state.output)

@@ -244,8 +244,7 @@ def test_slices_without_body_are_not_run_and_empty() -> None:
     network = Above(-2000.0)  # everything is foreground
     progress: list[tuple[int, int]] = []
     inferer = SliceBySliceInferer(20, body_above=-500, body_share=0.01)
-    inferer.on_progress = lambda done, total: progress.append((done, total))
-    mask = inferer(image, network)
+    mask = inferer(image, network, on_progress=lambda done, total: progress.append((done, total)))
     assert mask.flatten(0, 3).any(0).tolist() == [False, True, False, False, True, False]
     assert len(network.inputs) == 2
     assert progress == [(1, 2), (2, 2)]
@@ -333,8 +332,7 @@ def test_in_float32_nothing_is_rounded_to_16_bits() -> None:
 def test_progress_counts_slices_after_every_batch() -> None:
     inferer = SliceBySliceInferer(8, batch_size=4)
     calls: list[tuple[int, int]] = []
-    inferer.on_progress = lambda done, total: calls.append((done, total))
-    inferer(volume(1, 8, 8, 10), Above(0.5))
+    inferer(volume(1, 8, 8, 10), Above(0.5), on_progress=lambda done, total: calls.append((done, total)))
     assert calls == [(4, 10), (8, 10), (10, 10)]
 
 
@@ -346,10 +344,9 @@ def test_progress_can_stop_the_inference() -> None:
         raise Cancelled
 
     inferer = SliceBySliceInferer(8)
-    inferer.on_progress = cancel
     network = Above(0.5)
     with pytest.raises(Cancelled):
-        inferer(volume(1, 8, 8, 10), network)
+        inferer(volume(1, 8, 8, 10), network, on_progress=cancel)
     assert len(network.inputs) == 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,27 @@ def test_batch_size_and_repetition_change_nothing(segmenter: Segmenter, weights:
 
 def test_one_axial_slice_is_enough(segmenter: Segmenter, ct: sitk.Image) -> None:
     np.testing.assert_array_equal(values(segmenter(ct[:, :, 1:2]))[0], values(segmenter(ct))[1])
+
+
+def test_two_threads_on_one_segmenter_get_the_masks_and_probabilities_of_a_single_one(
+    segmenter: Segmenter, ct: sitk.Image
+) -> None:
+    images = [ct, ct[:, :, ::-1]]
+    single = [tuple(map(values, segmenter(image, probabilities=True))) for image in images]
+
+    def calls(thread: int) -> list[tuple[int, tuple[Any, ...]]]:
+        """What one thread gets: the first only masks, the second probabilities too."""
+        results = []
+        for turn in range(10):
+            result = segmenter(images[turn % 2], probabilities=bool(thread))
+            results.append((turn % 2, tuple(map(values, result)) if thread else (values(result),)))
+        return results
+
+    with ThreadPoolExecutor(2) as threads:
+        for results in threads.map(calls, range(2)):
+            for image, arrays in results:
+                for got, expected in zip(arrays, single[image], strict=False):
+                    np.testing.assert_array_equal(got, expected)
 
 
 def test_progress_counts_slices_and_seconds_are_told(segmenter: Segmenter, ct: sitk.Image) -> None:

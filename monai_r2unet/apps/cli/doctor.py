@@ -1,18 +1,18 @@
-"""What this machine can do, and whether the installation is whole."""
+"""The verb ``doctor``: what this machine can do, and whether the installation is whole."""
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
+import json
 import os
 import platform
 from typing import Any
 
-import torch
-
+from monai_r2unet.apps.cli.terminal import EXIT_DONE, EXIT_FAILED
 from monai_r2unet.bundle import list_bundles
-from monai_r2unet.provenance import versions
 
-__all__ = ["examine", "format_examination"]
+__all__ = ["HELP", "add_arguments", "examine", "format_examination", "run"]
 
 # Module of each optional dependency -> the extra that brings it.
 OPTIONAL = {
@@ -26,8 +26,27 @@ OPTIONAL = {
 }
 
 
+HELP = "what this machine can do, and whether the bundles are whole"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the verb."""
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what this machine can do; exit code 1 if nothing can be segmented."""
+    examination = examine()
+    print(json.dumps(examination, indent=2) if options.json else format_examination(examination))
+    return EXIT_DONE if examination["usable"] else EXIT_FAILED
+
+
 def examine() -> dict[str, Any]:
     """Processor, devices, versions, optional packages and bundles; ``usable`` when some bundle can segment."""
+    import torch
+
+    from monai_r2unet.provenance import versions
+
     bundles = {bundle.name: bundle.weights_state() for bundle in list_bundles()}
     return {
         "usable": "present" in bundles.values() and "damaged" not in bundles.values(),
@@ -45,6 +64,8 @@ def examine() -> dict[str, Any]:
 
 
 def _devices() -> list[str]:
+    import torch
+
     devices = ["cpu"]
     for index in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(index)

@@ -1,4 +1,4 @@
-"""The verb ``segment`` of the command line."""
+"""The verb ``segment``: the mask of an image, or the masks of a folder of cases."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from monai_r2unet.apps.cli.arguments import positive
 from monai_r2unet.apps.cli.terminal import EXIT_DONE, EXIT_NOTHING_FOUND, EXIT_SOME_FAILED, ProgressBar
 from monai_r2unet.errors import InputError
 from monai_r2unet.inference.startup import import_monai_for_segmentation, keep_freed_memory
@@ -15,10 +16,41 @@ from monai_r2unet.inference.startup import import_monai_for_segmentation, keep_f
 if TYPE_CHECKING:
     from monai_r2unet.inference.segmenter import Segmenter
 
-__all__ = ["segment"]
+__all__ = ["HELP", "add_arguments", "run"]
+
+HELP = "segment an image or a folder of cases"
 
 
-def segment(options: argparse.Namespace) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the verb."""
+    parser.add_argument("input", help="image file, folder with one DICOM series, or folder of such cases")
+    parser.add_argument("output", help="mask: .nii.gz, .nii, .nrrd, .mha, .seg.nrrd or .dcm; a folder for cases")
+    parser.add_argument("--bundle", required=True, help="name (see `monai-r2unet list`) or folder of the bundle")
+    parser.add_argument("--trust-bundle", action="store_true", help="allow code in a bundle that is not shipped")
+    parser.add_argument("--weights", help="weights of your own training instead of the bundle's")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda:0, ...")
+    parser.add_argument(
+        "--engine", default="torch", help="torch (default), openvino (faster on a CPU for many slices), ..."
+    )
+    parser.add_argument("--batch-size", type=positive, help="slices at a time; changes speed and memory only")
+    parser.add_argument("--float32", action="store_true", help="slower, for masks that do not depend on the processor")
+    parser.add_argument("--cpu-fallback", action="store_true", help="go on on the CPU where the GPU is full")
+    parser.add_argument(
+        "--scale",
+        metavar="FACTOR|PIXELSpx",
+        help="retina, where the field of view is not found: factor (0.5), or the field of view's diameter (1400px)",
+    )
+    parser.add_argument("--series", help="series UID, where the folder holds several DICOM series")
+    parser.add_argument("--ending", help="of the masks of a folder of cases: .nii.gz (default), .seg.nrrd, .dcm, ...")
+    parser.add_argument(
+        "--probabilities", metavar="FILE", help="also write the foreground probabilities; folder for cases"
+    )
+    parser.add_argument("--report", metavar="FILE.json", help="also write what was run, with what, and what came out")
+    parser.add_argument("--allow-nonfinite", type=int, default=0, metavar="N", help="accept N NaN or infinite voxels")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing output")
+
+
+def run(options: argparse.Namespace) -> int:
     """Segment one image, or a folder of cases."""
     keep_freed_memory()
     if not options.trust_bundle:  # what a bundle from elsewhere imports is not known

@@ -1,4 +1,4 @@
-"""The verb ``view`` of the command line."""
+"""The verb ``view``: the viewer, in a browser."""
 
 from __future__ import annotations
 
@@ -10,15 +10,31 @@ import signal
 import sys
 from pathlib import Path
 
+from monai_r2unet.apps.cli.arguments import positive
 from monai_r2unet.apps.cli.terminal import EXIT_DONE
 from monai_r2unet.errors import InputError
 
-__all__ = ["view"]
+__all__ = ["HELP", "add_arguments", "announce", "run", "until_stopped"]
 
 NEEDED = ("trame", "trame_rca", "trame_slicer", "slicer", "vtk")
 
+HELP = "look at images and segment them, in a browser"
 
-def view(options: argparse.Namespace) -> int:
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the verb."""
+    parser.add_argument("image", nargs="?", help="image file or folder with one DICOM series, to open at once")
+    parser.add_argument(
+        "--folder", help="the only folder to open images from; default: the image's, or the current one"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on (default: any that is free)")
+    parser.add_argument(
+        "--upload-limit", type=positive, default=2000, metavar="MB", help="of an upload (default: 2000)"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
     """Serve the viewer until it is interrupted."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:

@@ -35,10 +35,9 @@ failed), ``internal`` (details are on standard error).
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +71,57 @@ class Request:
 Answer = tuple[str, dict[str, Any]]  # the event that ends a run, and what it carries
 
 
-FIELDS = {field.name: str(field.type) for field in dataclasses.fields(Request)}
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _integers(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_integer, value))
+
+
+def _number_or_text(value: Any) -> bool:
+    return _integer(value) or isinstance(value, float | str)
+
+
+@dataclass(frozen=True)
+class Field:
+    """What a part of a request may be.
+
+    Args:
+        expected: its type, as messages name it.
+        check: whether a JSON value that is not null is of that type.
+        optional: whether it may be null.
+    """
+
+    expected: str
+    check: Callable[[Any], bool]
+    optional: bool = False
+
+
+FIELDS = {
+    "bundle": Field("str", _text),
+    "input": Field("str", _text),
+    "output": Field("str", _text),
+    "job": Field("Any", lambda value: True, optional=True),
+    "device": Field("str", _text),
+    "weights": Field("str | None", _text, optional=True),
+    "batch_size": Field("int | None", _integer, optional=True),
+    "slices": Field("list[int] | None", _integers, optional=True),
+    "overwrite": Field("bool", _flag),
+    "cpu_fallback": Field("bool", _flag),
+    "trust_bundle": Field("bool", _flag),
+    "engine": Field("str", _text),
+    "scale": Field("float | str | None", _number_or_text, optional=True),
+}
+REQUIRED = ("bundle", "input", "output")
 
 
 def lines(file: int) -> Iterator[bytes]:
@@ -124,24 +173,13 @@ def request_of(command: dict[str, Any]) -> Request:
     unknown = sorted(parts.keys() - FIELDS)
     if unknown:
         raise InputError(f"not a valid run: unknown {', '.join(unknown)}, expected {', '.join(FIELDS)}")
-    for name in ("bundle", "input", "output"):
+    for name in REQUIRED:
         if name not in parts:
             raise InputError(f"not a valid run: {name} is missing")
     for name, value in parts.items():
-        if not _has_type(value, FIELDS[name]):
-            raise InputError(f"not a valid run: {name} is {value!r}, expected {FIELDS[name]}")
+        field = FIELDS[name]
+        if not (field.optional if value is None else field.check(value)):
+            raise InputError(f"not a valid run: {name} is {value!r}, expected {field.expected}")
     if parts.get("batch_size") is not None and parts["batch_size"] < 1:
         raise InputError(f"not a valid run: batch_size is {parts['batch_size']}, expected 1 or more")
     return Request(**parts)
-
-
-def _has_type(value: Any, name: str) -> bool:
-    """Whether a JSON value is of a type of :class:`Request`'s parts."""
-    kinds = name.split(" | ")
-    if name == "Any":
-        return True
-    if value is None:
-        return "None" in kinds
-    if isinstance(value, list):
-        return "list[int]" in kinds and all(type(item) is int for item in value)
-    return type(value).__name__ in kinds or (type(value) is int and "float" in kinds)

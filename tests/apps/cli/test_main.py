@@ -19,7 +19,8 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from monai_r2unet.apps.cli.main import main
+from monai_r2unet.apps.cli.arguments import with_dashes
+from monai_r2unet.apps.cli.main import main, parser
 from monai_r2unet.bundle import list_bundles
 from monai_r2unet.files import sha256
 from monai_r2unet.images.grid import same_grid
@@ -257,6 +258,18 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("usage: monai-r2unet")
+
+
+def test_options_have_dashes_or_underscores_and_values_stay_as_they_are() -> None:
+    words = ["reproduce", "drive", "--out", "my_out", "--data={}", "--batch{}size=4", "--patch{}size", "8"]
+    dashes, underscores = (
+        parser().parse_args(list(with_dashes([word.format(sign) for word in words]))) for sign in ("-", "_")
+    )
+    assert (dashes.batch_size, dashes.patch_size, dashes.out) == (4, 8, "my_out")
+    assert (dashes.data, underscores.data) == ("-", "_")
+    assert vars(dashes) == {**vars(underscores), "data": "-"}
+    words = ["view", "--", "--my_image.png"]
+    assert parser().parse_args(list(with_dashes(words))).image == "--my_image.png"
 
 
 def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(

@@ -1,0 +1,54 @@
+"""The verb ``reproduce``: the paper's networks, trained and tested under its protocol."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from monai_r2unet.apps.cli.arguments import learning_rate, natural, positive
+from monai_r2unet.apps.cli.terminal import EXIT_DONE, EXIT_SOME_FAILED
+from monai_r2unet.apps.reproduce.study import BUDGET, NETWORKS, PROTOCOLS
+from monai_r2unet.datasets import DATASETS
+
+__all__ = ["HELP", "add_arguments", "run"]
+
+HELP = "train and test the paper's networks under its protocol"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the verb."""
+    parser.add_argument("dataset", choices=DATASETS, help="whose bundle is trained")
+    parser.add_argument("--data", "--dataset-dir", metavar="FOLDER", help="as `prepare` writes it; default: its sample")
+    parser.add_argument(
+        "--out", required=True, metavar="FOLDER", help="of the results; a second call does what is missing"
+    )
+    parser.add_argument(
+        "--networks", nargs="+", choices=NETWORKS, default=NETWORKS, help="default: all", metavar="NAME"
+    )
+    parser.add_argument("--seeds", nargs="+", type=natural, default=(0, 1, 2), help="default: 0 1 2", metavar="N")
+    parser.add_argument(
+        "--protocol", choices=PROTOCOLS, default="paper", help="the paper's recipe (default) or the bundle's"
+    )
+    parser.add_argument("--recurrences", type=positive, default=2, metavar="T", help="the paper's t, default 2")
+    parser.add_argument("--name", help="what the data are called in the tables, such as lctsc; default: DATASET")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda:0, ...")
+    for budget in BUDGET:
+        number = learning_rate if budget == "lr" else positive
+        option = "--" + budget.replace("_", "-")
+        parser.add_argument(option, type=number, metavar="N", help="of each training, in place of the protocol's")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train and test the paper's networks, and print the paper's table with ours beside it."""
+    from monai_r2unet.apps.cli.processes import failures_everywhere
+    from monai_r2unet.apps.reproduce.records import read_results
+    from monai_r2unet.apps.reproduce.session import carry_out
+    from monai_r2unet.apps.reproduce.study import study_of
+    from monai_r2unet.apps.reproduce.tables import table_of
+
+    study = study_of(options)
+    failed = failures_everywhere(carry_out(study, lambda name: print(f"{name}: done", file=sys.stderr)))
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(table_of(study.dataset, read_results(study.out / "results")))
+    return EXIT_SOME_FAILED if failed else EXIT_DONE
