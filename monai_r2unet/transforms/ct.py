@@ -14,6 +14,8 @@ import torch
 from monai.transforms import GaussianSmooth, MapTransform, RandomizableTransform
 from torch.nn import functional
 
+from monai_r2unet.transforms import fit_in_plane
+
 __all__ = [
     "RandAerationd",
     "RandBlurd",
@@ -218,17 +220,27 @@ class RandConsolidationd(RandSliceTransform):
 class RandCroppedScand(RandSliceTransform):
     """Imitate a cropped scan: one side of the body, or a window of 40 to 100 % of the image's sides.
 
-    What is left lies in the image's corner, as fitting puts it (:func:`~monai_r2unet.transforms.fit_in_plane`), or
-    stays where it is. The rest is 0, in the label too.
+    What is left is padded as in use (:func:`~monai_r2unet.transforms.fit_in_plane`); the label with 0.
 
     Args:
-        image_key: key of the image.
+        image_key: key of the image, which must be square.
         label_key: key of the mask.
         prob: probability of a change.
+        beyond: see :func:`~monai_r2unet.transforms.fit_in_plane`.
     """
 
+    def __init__(
+        self,
+        image_key: str = "image",
+        label_key: str = "label",
+        prob: float = 0.1,
+        beyond: tuple[float, float] | None = None,
+    ) -> None:
+        super().__init__(image_key, label_key, prob)
+        self.beyond = beyond
+
     def apply(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Clear what lies outside a random window around a place in the body."""
+        """Keep a random window around a place in the body."""
         sizes = image.shape[-2:]
         places = (image[0] > 0.3).nonzero()
         if len(places) == 0:
@@ -246,13 +258,12 @@ class RandCroppedScand(RandSliceTransform):
             ]
             stops = [start + width for start, width in zip(starts, widths, strict=True)]
         window = (..., slice(starts[0], stops[0]), slice(starts[1], stops[1]))
-        to = window
-        if self.R.rand() < 0.7:
-            to = (..., slice(0, stops[0] - starts[0]), slice(0, stops[1] - starts[1]))
-        cropped = [torch.zeros_like(values) for values in (image, label)]
-        for empty, values in zip(cropped, (image, label), strict=True):
-            empty[to] = values[window]
-        return cropped[0], cropped[1]
+        fitted = (stops[0] - starts[0], stops[1] - starts[1])
+        kept, kept_label = (
+            fit_in_plane(values[window][None], sizes[0], fitted, mode, self.beyond)[0]
+            for values, mode in ((image, "image"), (label, "mask"))
+        )
+        return kept, kept_label
 
 
 class RandDiaphragmd(RandSliceTransform):

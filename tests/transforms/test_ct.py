@@ -142,20 +142,31 @@ def test_denoising_keeps_the_edge_that_a_blur_washes_out() -> None:
 
 def test_a_cropped_scan_keeps_a_part_of_image_and_label_alike(chest: Data) -> None:
     marked: Data = {"image": chest["image"].clamp_min(0.01), "label": chest["label"]}
-    in_the_corner = 0
     for seed in SEEDS:
         result = changed(RandCroppedScand, marked, seed)
         kept = result["image"][0] > 0
-        rows, columns = kept.any(1).nonzero()[:, 0], kept.any(0).nonzero()[:, 0]
-        assert kept[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()  # a rectangle
+        assert kept[0, 0]  # in the corner, as without `beyond`
+        width, height = int(kept.any(1).sum()), int(kept.any(0).sum())
+        assert kept[:width, :height].all()
         assert 0.1 * kept.numel() < kept.sum() < kept.numel()
         assert not result["label"][0][~kept].any()
-        in_the_corner += bool(rows[0] == 0 and columns[0] == 0)
         # Image and label went the same way: what is lung is as dense as lung was.
         lung = result["label"] > 0
         if lung.sum() > 200:
             assert (result["image"][lung] < 0.45).float().mean() > 0.8
-    assert in_the_corner > len(SEEDS) / 2
+
+
+def test_a_cropped_scan_is_padded_as_in_use(chest: Data) -> None:
+    transform = RandCroppedScand(prob=1.0, beyond=(0.05, 0.714))
+    tissue_beyond = 0
+    for seed in SEEDS:
+        transform.set_random_state(seed)
+        result = transform(chest)
+        assert result["image"].shape == result["label"].shape == chest["image"].shape
+        tissue = result["image"] == 0.714
+        assert not result["label"][tissue].any()
+        tissue_beyond += bool(tissue.sum() > 100)
+    assert tissue_beyond > len(SEEDS) / 2  # where the crop cuts the body
 
 
 def test_the_distance_from_the_body_is_measured_from_its_skin_and_not_from_the_lungs(chest: Data) -> None:
