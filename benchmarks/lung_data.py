@@ -1,6 +1,6 @@
 """Bring the data that the lung weights are trained on into one folder, each source with its share of the training.
 
-    MONAI_R2UNET_DATA=<data> python benchmarks/lung_data.py lung_data
+    MONAI_R2UNET_DATA=<data> python -m benchmarks.lung_data lung_data
 
 Writes volumes, masks and `datalist.json`: LCTSC and the paper's (Kaggle) slices by their split tables, the COVID
 patients of `covid20` by patient. Each entry's `weight` says how often one of its slices is drawn in training relative

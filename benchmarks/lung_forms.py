@@ -1,7 +1,7 @@
 """Compare lung weights on the validation images in the forms that scans come in; the worst form decides.
 
-    python benchmarks/lung_forms.py lung_data bundles/lung/models/model.pt run/model.pt
-    python benchmarks/lung_forms.py lung_data --every 6 --out quick.json run/model.pt
+    python -m benchmarks.lung_forms lung_data bundles/lung/models/model.pt run/model.pt
+    python -m benchmarks.lung_forms lung_data --every 6 --out quick.json run/model.pt
 
 `lung_data` is the folder that `lung_data.py` writes. Each validation image is segmented as it is and
 
@@ -27,14 +27,15 @@ from statistics import mean
 import numpy as np
 import SimpleITK as sitk
 
-from monai_r2unet.checkpoints import sha256
+from benchmarks.records import RESULTS
+from monai_r2unet import Segmenter
 from monai_r2unet.datasets import load_datalist
-from monai_r2unet.io import read_image
+from monai_r2unet.files import sha256, write_json
+from monai_r2unet.images.reading import read_image
 from monai_r2unet.metrics import ConfusionCounts, confusion
-from monai_r2unet.results import versions, write_json
-from monai_r2unet.segmenter import Segmenter
+from monai_r2unet.provenance import versions
 
-RESULT = Path(__file__).parent / "results" / "lung_forms.json"
+RESULT = RESULTS / "lung_forms.json"
 AERATED = -500  # HU
 AIR = -1000  # HU
 

@@ -14,7 +14,7 @@ import torch
 from monai.transforms import GaussianSmooth, MapTransform, RandomizableTransform
 from torch.nn import functional
 
-from monai_r2unet.transforms import fit_in_plane
+from monai_r2unet.transforms.fit import fit_in_plane
 
 __all__ = [
     "RandAerationd",
@@ -220,13 +220,13 @@ class RandConsolidationd(RandSliceTransform):
 class RandCroppedScand(RandSliceTransform):
     """Imitate a cropped scan: one side of the body, or a window of 40 to 100 % of the image's sides.
 
-    What is left is padded as in use (:func:`~monai_r2unet.transforms.fit_in_plane`); the label with 0.
+    What is left is padded as in use (:func:`~monai_r2unet.transforms.fit.fit_in_plane`); the label with 0.
 
     Args:
         image_key: key of the image, which must be square.
         label_key: key of the mask.
         prob: probability of a change.
-        beyond: see :func:`~monai_r2unet.transforms.fit_in_plane`.
+        beyond: see :func:`~monai_r2unet.transforms.fit.fit_in_plane`.
     """
 
     def __init__(
