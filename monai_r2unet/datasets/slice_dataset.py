@@ -25,7 +25,11 @@ class SliceDataset(Dataset):  # type: ignore[type-arg]
         progress: Show a bar on standard error while loading.
 
     Raises:
-        InputError: if image and label of an entry have different shapes.
+        InputError: if image and label of an entry have different shapes, or its weight is not a number from 0.
+
+    Attributes:
+        weights: for each slice its entry's ``"weight"``, 1 where there is none: how often it is to be drawn relative to
+            others, for torch's ``WeightedRandomSampler``.
 
     Items are ``{"image": (C, X, Y), "label": (1, X, Y), "case": name of the image file, "slice": index along Z}``.
     """
@@ -41,6 +45,7 @@ class SliceDataset(Dataset):  # type: ignore[type-arg]
         self.slice_transform = slice_transform
         self.volumes: list[dict[str, torch.Tensor]] = []
         self.index: list[tuple[int, int]] = []
+        self.weights: list[float] = []
         for entry in tqdm(data, desc="Loading volumes", disable=None if progress else True, leave=False):
             self._add(entry, volume_transform(entry))
 
@@ -51,6 +56,10 @@ class SliceDataset(Dataset):  # type: ignore[type-arg]
                 f"image {entry['image']} has shape {tuple(volume['image'].shape[1:])} but its label {entry['label']} "
                 f"has {tuple(volume['label'].shape[1:])}; both must lie on the same grid"
             )
+        weight = entry.get("weight", 1)
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
+            raise InputError(f"the weight of {entry['image']} is {weight!r}, expected a number from 0")
+        self.weights += [float(weight)] * volume["image"].shape[-1]
         self.index += [(len(self.volumes), k) for k in range(volume["image"].shape[-1])]
         self.volumes.append(volume)
 

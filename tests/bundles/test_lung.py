@@ -46,6 +46,7 @@ EVALUATE = "bundles/lung/configs/evaluate.json"
 INFERENCE = "bundles/lung/configs/inference.json"
 MULTI_GPU = "bundles/lung/configs/multi_gpu_train.json"
 PAPER = "bundles/lung/configs/paper.json"
+RECIPE = "bundles/lung/configs/weights_recipe.json"
 
 
 pytestmark = [pytest.mark.filterwarnings(warning) for warning in QUIET]
@@ -411,6 +412,36 @@ def test_the_recipe_of_the_paper(data: Path, tmp_path: Path) -> None:
     # No augmentation: a slice is drawn as it was loaded.
     for _ in range(3):
         assert_equal(slices[5]["image"], slices.volumes[1]["image"][..., 1])
+
+
+def test_the_recipe_of_the_weights(data: Path, tmp_path: Path) -> None:
+    """It draws by the weights of the data list, and validates and keeps the average, with statistics that stay."""
+    datalist = json.loads((data / "datalist.json").read_text())
+    for entry, weight in zip(datalist["training"], (0, 1), strict=True):
+        entry["weight"] = weight
+    (data / "datalist.json").write_text(json.dumps(datalist))
+    first, out = write_random_weights(tmp_path / "w.pt"), tmp_path / "out"
+    options = {"init_weights": first, "epochs": 1, "val_interval": 1, "slices_per_epoch": 8, "crop_size": 32}
+    made = workflow("training", TRAIN, RECIPE, dataset_dir=data, output_dir=out, **options)
+    loader, trainer = (made.parser.get_parsed_content(name) for name in ("train#dataloader", "train#trainer"))
+    drawn = [batch for _ in range(3) for batch in loader]
+    assert {name for batch in drawn for name in batch["case"]} == {"LCTSC_001.nii.gz"}
+    assert {tuple(batch["image"].shape) for batch in drawn} == {(4, 1, 32, 32)}
+    assert all(batch["image"].min() >= 0 and batch["image"].max() <= 1 for batch in drawn)
+    made.run()
+    assert trainer.state.iteration == 2
+    kept, state, before = (
+        torch.load(out / "model.pt", weights_only=True),
+        checkpoint(out, 1),
+        torch.load(first, weights_only=True),
+    )
+    assert_equal(kept, state["averaged"])
+    name = "head.weight"
+    steps = (state["model"][name] - before[name]).norm(), (kept[name] - before[name]).norm()
+    assert 0 < steps[1] < 0.1 * steps[0]  # an average over some hundred steps
+    statistics = [name for name in kept if name.endswith(("running_mean", "running_var"))]
+    assert statistics
+    assert all(torch.equal(kept[name], before[name]) for name in statistics)
 
 
 # ---- the shipped weights ---------------------------------------------------------------------------------------------

@@ -400,6 +400,18 @@ def test_an_epoch_is_every_slice_once() -> None:
     assert sorted(drawn) == [("a.nii.gz", 0), ("a.nii.gz", 1), ("a.nii.gz", 2), ("b.nii.gz", 0)]
 
 
+def test_each_slice_is_drawn_as_often_as_the_weight_of_its_entry_says() -> None:
+    often, seldom = ({**entry, "weight": weight} for entry, weight in zip(DATA, (3, 0.5), strict=True))
+    assert SliceDataset([often, seldom], load, progress=False).weights == [3.0, 3.0, 3.0, 0.5]
+    assert SliceDataset(DATA, load, progress=False).weights == [1.0] * 4
+
+
+@pytest.mark.parametrize("weight", [-1, "often", True, None, float("nan"), float("inf")])
+def test_a_weight_that_is_no_number_from_0_is_refused(weight: object) -> None:
+    with pytest.raises(InputError, match=r"images/a\.nii\.gz.*expected a number from 0"):
+        SliceDataset([{**DATA[0], "weight": weight}], load, progress=False)
+
+
 def test_a_label_on_another_grid_is_refused_by_the_names_of_both_files() -> None:
     def mismatched(entry: Any) -> dict[str, torch.Tensor]:
         return {"image": torch.zeros(1, 6, 5, 3), "label": torch.zeros(1, 6, 5, 4)}

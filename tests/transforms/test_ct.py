@@ -14,7 +14,11 @@ from monai.transforms import Compose
 from torch.nn import functional
 
 from monai_r2unet.transforms.ct import (
+    RandAerationd,
+    RandBlurd,
     RandConsolidationd,
+    RandCroppedScand,
+    RandDenoised,
     RandDiaphragmd,
     RandFieldOfViewd,
     RandGasd,
@@ -22,10 +26,21 @@ from monai_r2unet.transforms.ct import (
     RandPelvisd,
     RandSliceTransform,
     RandSurroundingsd,
+    distance_from_body,
 )
 
 Data = dict[Hashable, Any]
-RANDOM = [RandConsolidationd, RandDiaphragmd, RandFieldOfViewd, RandGasd, RandSurroundingsd]
+RANDOM = [
+    RandAerationd,
+    RandBlurd,
+    RandConsolidationd,
+    RandCroppedScand,
+    RandDenoised,
+    RandDiaphragmd,
+    RandFieldOfViewd,
+    RandGasd,
+    RandSurroundingsd,
+]
 each_random = pytest.mark.parametrize("transform_class", RANDOM)
 SEEDS = range(20)
 
@@ -82,6 +97,84 @@ def test_random_changes_keep_shape_kind_and_range(transform_class: type[RandSlic
 def test_without_luck_nothing_changes(transform_class: type[RandSliceTransform], chest: Data) -> None:
     never = transform_class(prob=0.0)
     assert all(never(chest)[key] is chest[key] for key in chest)
+
+
+def test_aeration_changes_only_the_aerated_lung(chest: Data) -> None:
+    lung = chest["label"] > 0
+    vessels = lung & (chest["image"] > 0.45)
+    assert vessels.any()
+    shifts = []
+    for seed in SEEDS:
+        result = changed(RandAerationd, chest, seed)
+        assert torch.equal(result["label"], chest["label"])
+        assert torch.equal(result["image"][~lung | vessels], chest["image"][~lung | vessels])
+        shifts.append(float((result["image"] - chest["image"])[lung].mean()))
+    assert min(shifts) < -0.03  # 40 HU
+    assert max(shifts) > 0.01
+
+
+@pytest.mark.parametrize("transform_class", [RandBlurd, RandDenoised])
+def test_smoothing_takes_the_noise_and_leaves_label_and_mean(
+    transform_class: type[RandSliceTransform], chest: Data
+) -> None:
+    noisy = chest["image"] + 0.03 * torch.from_numpy(np.random.RandomState(0).standard_normal(chest["image"].shape))
+    data: Data = {"image": noisy.float().clamp(0, 1), "label": chest["label"]}
+    edge_of_image = 8
+    inside = (..., slice(edge_of_image, -edge_of_image), slice(edge_of_image, -edge_of_image))
+
+    def roughness(image: torch.Tensor) -> float:
+        return float((image[..., 1:] - image[..., :-1]).abs().median())
+
+    for seed in SEEDS:
+        result = changed(transform_class, data, seed)
+        assert torch.equal(result["label"], chest["label"])
+        assert roughness(result["image"][inside]) < roughness(data["image"][inside])
+        assert result["image"][inside].mean() == pytest.approx(float(data["image"][inside].mean()), abs=0.01)
+
+
+def test_denoising_keeps_the_edge_that_a_blur_washes_out() -> None:
+    step = torch.zeros(1, 64, 64)
+    step[:, 32:] = 0.7
+    data: Data = {"image": step, "label": torch.zeros_like(step)}
+    for seed in SEEDS:
+        assert (changed(RandDenoised, data, seed)["image"] - step).abs().max() < 0.01
+
+
+def test_a_cropped_scan_keeps_a_part_of_image_and_label_alike(chest: Data) -> None:
+    marked: Data = {"image": chest["image"].clamp_min(0.01), "label": chest["label"]}
+    for seed in SEEDS:
+        result = changed(RandCroppedScand, marked, seed)
+        kept = result["image"][0] > 0
+        assert kept[0, 0]  # in the corner, as without `beyond`
+        width, height = int(kept.any(1).sum()), int(kept.any(0).sum())
+        assert kept[:width, :height].all()
+        assert 0.1 * kept.numel() < kept.sum() < kept.numel()
+        assert not result["label"][0][~kept].any()
+        # Image and label went the same way: what is lung is as dense as lung was.
+        lung = result["label"] > 0
+        if lung.sum() > 200:
+            assert (result["image"][lung] < 0.45).float().mean() > 0.8
+
+
+def test_a_cropped_scan_is_padded_as_in_use(chest: Data) -> None:
+    transform = RandCroppedScand(prob=1.0, beyond=(0.05, 0.714))
+    tissue_beyond = 0
+    for seed in SEEDS:
+        transform.set_random_state(seed)
+        result = transform(chest)
+        assert result["image"].shape == result["label"].shape == chest["image"].shape
+        tissue = result["image"] == 0.714
+        assert not result["label"][tissue].any()
+        tissue_beyond += bool(tissue.sum() > 100)
+    assert tissue_beyond > len(SEEDS) / 2  # where the crop cuts the body
+
+
+def test_the_distance_from_the_body_is_measured_from_its_skin_and_not_from_the_lungs(chest: Data) -> None:
+    away = distance_from_body(chest["image"][0])
+    assert (away[chest["label"][0] > 0] == 0).all()
+    x, y = (chest["image"][0] > 0.5).nonzero().T
+    assert (away[x, y] < 0.02).float().mean() > 0.9  # but for the couch
+    assert away[0, 0] > 0.05
 
 
 def test_consolidation_changes_only_the_lung_which_stays_labelled(chest: Data) -> None:
