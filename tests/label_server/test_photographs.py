@@ -12,10 +12,10 @@ from tests.helpers import photograph_examples as examples
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed: `make test-label` installs it and runs these")
 
-from monai_r2unet.io import read_image
 from monailabel.client.client import MONAILabelClientException
 
 from label_server.uncertainty import uncertainty
+from monai_r2unet.images.reading import read_image
 from monai_r2unet.segmenter import Segmenter
 
 RETINA, SKIN = "chase_db1", "skin"
