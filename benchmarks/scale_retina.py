@@ -104,6 +104,13 @@ def main() -> None:
             subprocess.run([sys.executable, *prepare], check=True, stdout=subprocess.DEVNULL)
             splits = ("training", "validation", "test") if name == "stare" else ("test",)
             entries[name] = [entry for split in splits for entry in load_datalist(f"{folder}/{name}", split)]
+        for name, count in ZOOMED.items():
+            zoomed = result["zoomed"].setdefault(name, {})
+            for factor in ZOOMS:
+                if f"{factor:g}" not in zoomed:
+                    zoomed[f"{factor:g}"] = measure(segmenters[name], entries[name][:count], factor)
+                    write_json(result, RESULT)
+            print(name, json.dumps(zoomed), flush=True)
         for name, other in PAIRS:
             if f"{name} on {other}" in result["across"]:
                 continue
@@ -117,13 +124,6 @@ def main() -> None:
             }
             print(f"{name} on {other}", json.dumps(result["across"][f"{name} on {other}"]), flush=True)
             write_json(result, RESULT)
-        for name, count in ZOOMED.items():
-            zoomed = result["zoomed"].setdefault(name, {})
-            for factor in ZOOMS:
-                if f"{factor:g}" not in zoomed:
-                    zoomed[f"{factor:g}"] = measure(segmenters[name], entries[name][:count], factor)
-                    write_json(result, RESULT)
-            print(name, json.dumps(zoomed), flush=True)
 
 
 if __name__ == "__main__":
