@@ -56,7 +56,7 @@ def pictures(read: EventAccumulator, tag: str) -> dict[int, np.ndarray]:
 def test_tensorboard_shows_the_same_slices_of_every_validation(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     # Of these weights half of each slice is lung, so that every step of the training shows.
-    options = {"slice_size": SIZE, "epochs": 2, "lr": 0.01, "init_weights": write_random_weights(tmp_path / "w.pt")}
+    options = {"slice_size": SIZE, "epochs": 2, "lr": 0.002, "init_weights": write_random_weights(tmp_path / "w.pt")}
     made = workflow("training", TRAIN, dataset_dir=data, output_dir=out, **options)
     made.run()
     read = events(out)
