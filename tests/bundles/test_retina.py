@@ -199,12 +199,13 @@ def test_evaluating_inference_and_segment_agree(
 ) -> None:
     """By the documented commands, to the last pixel and the last pair of pixels of the exact AUC."""
     options = {"dataset_dir": data, "ckpt_path": weights, "output_dir": tmp_path / "out", "device": "cpu"}
+    options["fov_diameter"] = "$None"  # MONAI drops a plain None
     done = process(command("evaluating", TRAIN, EVALUATE, **options))
     assert done.returncode == 0, done.stderr
     assert "inside_fov: 2 images" in done.stdout
     assert "whole_image: 2 images" in done.stdout
     content = json.loads((tmp_path / "out" / "evaluation.json").read_text())
-    done = process(command("inference", "configs/inference.json", fov_diameter=None, **options), BUNDLES / "chase_db1")
+    done = process(command("inference", "configs/inference.json", **options), BUNDLES / "chase_db1")
     assert done.returncode == 0, done.stderr
 
     bundles = copy_bundle("chase_db1", tmp_path / "bundles")
