@@ -1,9 +1,9 @@
 """Write the configurations of the bundles from what they share: `make bundles`.
 
 A bundle whose folder has a `delta.json` names there the sources in `bundles/shared` that it is made of, and what
-differs. The first source is a folder with a file for each configuration, complete; each further one, and the bundle's
-own `delta.json`, says under the name of a configuration what it changes there, as MONAI's `--config_file` merges files,
-and under `all` what it changes wherever the key is. `{bundle}` stands for the bundle's name.
+differs. The first source is a folder with each configuration, and the metadata, complete. Each further one, and the
+bundle's own `delta.json`, says under the name of a configuration what it changes there, as MONAI's `--config_file`
+merges files, and under `all` what it changes wherever the key is. `{bundle}` stands for the bundle's name.
 
 What comes out, `configs/*.json`, needs none of this. Every bundle also gets `logging.conf`, and in its root, for
 `--config_file bundles/NAME/train.json`, copies of the three files that MONAI reads there.
@@ -97,16 +97,18 @@ def by_hand() -> Iterator[Path]:
 
 
 def bundles() -> list[Path]:
-    """The folders of the bundles."""
-    return sorted(path.parents[1] for path in BUNDLES.glob("*/configs/metadata.json"))
+    """The folders of the bundles, those included of which nothing is built yet."""
+    kept = {path.parents[1] for path in BUNDLES.glob("*/configs/metadata.json")}
+    return sorted(kept | {path.parent for path in BUNDLES.glob("*/delta.json")})
 
 
 def main() -> int:
     """Write what changed, then list what is kept by hand."""
-    for bundle in sorted({*bundles(), *(path.parent for path in BUNDLES.glob("*/delta.json"))}):
+    for bundle in bundles():
         for name, text in built(bundle).items():
             path = bundle / name
             if path.is_symlink() or not path.is_file() or path.read_text(encoding="utf-8") != text:
+                path.parent.mkdir(exist_ok=True)
                 path.unlink(missing_ok=True)
                 path.write_text(text, encoding="utf-8", newline="\n")
                 print(f"written: {path.relative_to(BUNDLES.parent)}")

@@ -16,11 +16,10 @@ NAMES = [bundle.name for bundle in build.bundles()]
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    """Another bundle of photographs: its delta and its metadata, beside the shared sources."""
+    """Another bundle of photographs: its delta, beside the shared sources."""
     shutil.copytree(build.BUNDLES / "shared", tmp_path / "shared")
     folder = tmp_path / "moles"
-    (folder / "configs").mkdir(parents=True)
-    shutil.copy(build.BUNDLES / "skin" / "configs" / "metadata.json", folder / "configs")
+    folder.mkdir()
     shutil.copy(build.BUNDLES / "skin" / "delta.json", folder)
     return folder
 
@@ -44,10 +43,10 @@ def test_little_is_kept_by_hand() -> None:
     kept = list(build.by_hand())
     assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in kept) <= LARGEST
     photographs = [path for name in NAMES if name != "lung" for path in kept if (build.BUNDLES / name) in path.parents]
-    assert {path.name for path in photographs} == {"delta.json", "metadata.json"}
+    assert {path.name for path in photographs} == {"delta.json"}
 
 
-def test_another_bundle_needs_its_delta_and_its_metadata(bundle: Path) -> None:
+def test_another_bundle_needs_its_delta(bundle: Path) -> None:
     """The one here is the skin bundle under another name."""
     skin, made = (build.built(folder) for folder in (build.BUNDLES / "skin", bundle))
     assert made == {path: text.replace("'bundles/skin'", "'bundles/moles'") for path, text in skin.items()}
