@@ -42,7 +42,7 @@ def lint(folder: Path) -> tuple[int, dict[str, str]]:
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(folder)},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
     found = dict(re.findall(r"^(.+) (KEPT|BROKEN)\b", done.stdout, re.MULTILINE))
     assert found.keys() == {ROOMS, PROGRAMS, LIGHT, CYCLES}, done.stdout + done.stderr
