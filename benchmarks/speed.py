@@ -6,9 +6,8 @@ Writes `benchmarks/results/speed_<part>.json`, then updates the tables of README
 Requirements:
 
 - MONAI_R2UNET_DATA, the folder with the public data, for memory and end_to_end;
-- LUNGMASK_PYTHON, the Python of an environment with lungmask (see `benchmarks.end_to_end`), for the comparison in cpu
-and
-  end_to_end;
+- LUNGMASK_PYTHON, the Python of an environment with lungmask (see `benchmarks.end_to_end`), for the comparison in
+  cpu and end_to_end;
 - a CUDA device for gpu, which is skipped with a message otherwise.
 
 `--tiny` checks in a minute that everything runs; its figures are meaningless, so they need another folder

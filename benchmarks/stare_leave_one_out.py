@@ -48,7 +48,7 @@ PARTS = ("inside_fov", "whole_image")
 def main() -> None:
     """Train the missing networks, measure, write."""
     parser = argparse.ArgumentParser(description="STARE, leave one out.")
-    parser.add_argument("work", type=Path, help="folder for the data and 20 trainings, to go on in")
+    parser.add_argument("work", type=Path, help="folder for the data and 20 trainings, kept to resume")
     work = parser.parse_args().work.resolve()
     prepared = work / "data"
     if not prepared.exists():

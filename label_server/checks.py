@@ -27,7 +27,7 @@ def check_studies(studies: str) -> None:
         InputError: if it is neither.
     """
     if not studies:
-        raise InputError("where the images are is not said: name their folder with STUDIES=folder")
+        raise InputError("no images were given: name their folder with STUDIES=folder")
     if studies.startswith(("http://", "https://")):
         _check_archive(studies)
         return

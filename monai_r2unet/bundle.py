@@ -51,7 +51,7 @@ class Bundle:
         except FileNotFoundError as error:
             raise InputError(f"not a bundle: {self.root} has no configs/metadata.json") from error
         except (ValueError, RecursionError) as error:
-            raise InputError(f"damaged bundle: {path} is no JSON ({error})") from error
+            raise InputError(f"damaged bundle: {path} is not JSON ({error})") from error
         if not isinstance(content, dict):
             raise InputError(f"damaged bundle: {path} holds a {type(content).__name__}, expected an object")
         return content
@@ -164,7 +164,7 @@ def find_bundle(name: str | os.PathLike[str], *, trusted: bool = False) -> Bundl
     if not is_bundle and not any(separator in name for separator in (os.sep, os.altsep) if separator):
         raise InputError(f"unknown bundle {name!r}; there are: {', '.join(shipped) or 'none'}")
     if not is_bundle:
-        raise InputError(f"{root} is no bundle, expected a folder with configs/inference.json: check the path")
+        raise InputError(f"{root} is not a bundle, expected a folder with configs/inference.json: check the path")
     root = root.resolve()
     if not trusted and root not in [bundle.root.resolve() for bundle in shipped.values()]:
         raise InputError(

@@ -33,7 +33,7 @@ def check_mask_output(path: Pathlike, source: Pathlike, *, overwrite: bool) -> N
     photograph = os.fspath(source).lower().endswith(PHOTOGRAPHS)
     if name.endswith(".png") and not photograph:
         raise InputError(
-            f"{path} is a picture, but {source} is no photograph, and PNG cannot hold the mask of a volume: end "
+            f"{path} is a picture, but {source} is not a photograph, and PNG cannot hold the mask of a volume: end "
             f"the output with one of {', '.join(MASK_FORMATS)}"
         )
     if name.endswith(".seg.nrrd") and photograph:

@@ -34,7 +34,7 @@ def latest(folder: str | os.PathLike[str]) -> str:
     if not found:
         raise InputError(
             f"there is no checkpoint to resume from in {folder}; start without --resume, or name "
-            "the --output_dir of the training to go on with"
+            "the --output_dir of the training to resume"
         )
     return str(found[-1])
 

@@ -43,7 +43,7 @@ def checkpoint_to_resume(folder: str | os.PathLike[str], resume: bool | str, epo
 def _check(path: str, epochs: int, epoch_length: int) -> None:
     if not Path(path).is_file():
         raise InputError(
-            f"the checkpoint {path}, which another host goes on from, does not exist on this one; name an --output_dir "
+            f"the checkpoint {path}, from which another host resumes, does not exist here; name an --output_dir "
             "in a folder that all hosts share"
         )
     trainer = torch.load(path, map_location="cpu", weights_only=True)["trainer"]
@@ -52,7 +52,7 @@ def _check(path: str, epochs: int, epoch_length: int) -> None:
         raise InputError(f"--epochs is {epochs}, but {done} epochs are done in {path}; give {done} or more")
     if trainer["epoch_length"] != epoch_length:
         raise InputError(
-            f"an epoch has {epoch_length} batches now, but {trainer['epoch_length']} in {path}; go on with the same "
+            f"an epoch has {epoch_length} batches now, but {trainer['epoch_length']} in {path}; resume with the same "
             "data, --batch_size and number of processes, or start anew from model.pt with --init_weights"
         )
 

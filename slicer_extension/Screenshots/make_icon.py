@@ -1,4 +1,4 @@
-"""Draw the module's icon: a U, and an arrow that comes back to where it started.
+"""Draw the module's icon: a U, and an arrow that returns to its start.
 
 python slicer_extension/Screenshots/make_icon.py
 """

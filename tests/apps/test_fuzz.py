@@ -271,7 +271,7 @@ def test_a_flipped_letter_in_a_configuration_is_pointed_at(
         (config, '"slice_transform"', '"slice_transfoam"', r"does not describe a working inferer"),
         (config, '"slice_size": 64', '"slice_size": 64,,', r"inference\.json cannot be read"),
         (metadata, '"num_channels": 1', '"num_chanels": 1', r"metadata\.json lacks a usable entry network_data_format"),
-        (metadata, '"name": "Lungs', '"name: "Lungs', r"metadata\.json is no JSON"),
+        (metadata, '"name": "Lungs', '"name: "Lungs', r"metadata\.json is not JSON"),
     ]
     for path, good, bad, words in cases:
         content = path.read_text()

@@ -100,8 +100,8 @@ def test_folders_that_are_no_bundles(
     (work / "nothing" / "configs").mkdir(parents=True)
     monkeypatch.chdir(work)
     for name, words in {
-        "./nothing": "nothing is no bundle, expected a folder with configs/inference.json",
-        "none/lung": "none/lung is no bundle",
+        "./nothing": "nothing is not a bundle, expected a folder with configs/inference.json",
+        "none/lung": "none/lung is not a bundle",
         "nothing": "unknown bundle 'nothing'; there are: ",
     }.items():
         code, err = run(["segment", "ct.nrrd", "mask.nrrd", "--bundle", name, "--trust-bundle"], capsys, monkeypatch)

@@ -291,7 +291,7 @@ def test_png_is_for_photographs(tmp_path: Path) -> None:
     for ending, upper in itertools.product(ENDINGS, (False, True)):
         source = f"a{ending.upper() if upper else ending}"
         check_mask_output(tmp_path / "mask.png", source, overwrite=False)
-    with pytest.raises(InputError, match=r"ct\.nii\.gz is no photograph, and PNG cannot hold .* \.nii\.gz, \.nii"):
+    with pytest.raises(InputError, match=r"ct\.nii\.gz is not a photograph, and PNG cannot hold .* \.nii\.gz, \.nii"):
         check_mask_output(tmp_path / "mask.png", tmp_path / "ct.nii.gz", overwrite=False)
     with pytest.raises(InputError, match="does not exist"):
         check_mask_output(tmp_path / "none" / "mask.png", "a.jpg", overwrite=False)

@@ -221,7 +221,7 @@ def use_python(panel, wait, tmp_path, script):
     ("script", "sentence"),
     [
         (f'exec {sys.executable} -I -S "$@"', "The chosen Python lacks a package that R2U-Net needs"),
-        ("exit 3", "The program that segments could not go on: see the log."),
+        ("exit 3", "The program that segments has failed: see the log."),
         ("""echo '@@{"event": "ready", "protocol": 99, "version": "9", "bundles": []}'; cat""", "update both"),
     ],
 )

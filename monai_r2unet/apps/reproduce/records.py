@@ -118,9 +118,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{path} is no JSON ({error}): remove it, and the run is done again") from error
+        raise InputError(f"{path} is not JSON ({error}): remove it to repeat the run") from error
     if not isinstance(content, dict) or not content.keys() >= _FACTS:
-        raise InputError(f"{path} is no result of a run: remove it")
+        raise InputError(f"{path} is not the result of a run: remove it")
     return content
 
 

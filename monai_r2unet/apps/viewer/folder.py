@@ -41,7 +41,7 @@ class Folder:
         try:
             found = (self.root / path.strip()).resolve()
         except (OSError, ValueError, RuntimeError) as error:  # a loop of links, a null byte
-            raise InputError(f"{path!r} is no path: check it") from error
+            raise InputError(f"{path!r} is not a valid path: check it") from error
         # Checked first, so that the answer reveals nothing about files elsewhere.
         self._check(found, path)
         if not found.exists():

@@ -229,7 +229,7 @@ class Session:
 
     def _worker_gone(self, last: str) -> None:
         self.active = None
-        told = f" Its last words: {last[-500:]}" if last else ""
+        told = f" Its last output: {last[-500:]}" if last else ""
         self.tell(running=False, progress="")
         self.complain(f"The process that segments has ended: press Segment to start it again.{told}")
 

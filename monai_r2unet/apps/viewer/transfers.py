@@ -66,7 +66,7 @@ class Transfers:
     async def _take(self, request: web.Request) -> web.Response:
         batch, name = request.match_info["batch"], Path(request.match_info["name"]).name
         if not BATCH.fullmatch(batch) or not name or name.startswith("."):
-            return web.Response(status=400, text="this is no name for a file")
+            return web.Response(status=400, text="not a valid file name")
         folder = self.folder / batch
         folder.mkdir(mode=0o700, exist_ok=True)
         self.received.setdefault(batch, 0)

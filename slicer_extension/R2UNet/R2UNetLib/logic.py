@@ -209,7 +209,7 @@ class R2UNetLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
     def _prepare(self, bundle: str) -> str:
         """Make sure that a job can start; returns the bundle's title, for the names of nodes."""
         if self.busy:
-            raise Problem(_("A segmentation is still going on: wait for it or cancel it."))
+            raise Problem(_("A segmentation is still running: wait for it or cancel it."))
         self.startWorker()
         described = self.bundle(bundle)
         return bundle if described is None else ", ".join(label["name"] for label in described["labels"])

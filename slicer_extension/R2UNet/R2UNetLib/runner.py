@@ -209,7 +209,7 @@ class JobRunner:
         elif code is None:
             self._give_up(_("The program that segments has ended unexpectedly: press the button again."))
         else:
-            self._give_up(_("The program that segments could not go on: see the log."))
+            self._give_up(_("The program that segments has failed: see the log."))
         if self.listener is not None:
             self.listener.onWorkerChanged()
 

@@ -1,4 +1,4 @@
-"""Stand-ins for what the wheel ``slicer-core`` lacks of the Slicer application, so that a module runs without it.
+"""Stand-ins for the parts of the Slicer application that the wheel ``slicer-core`` lacks, so modules run without it.
 
 The scene, its nodes, their files and the logics of the core modules are Slicer's own (C++, from the wheel), and so is
 ``slicer.util``. Qt is real too (PySide6). Stand-ins are: the application object, the widgets of MRML and CTK, Slicer's

@@ -65,7 +65,7 @@ class Application:
         return self._logic
 
     def processEvents(self) -> None:
-        """Let Qt do what waits to be done."""
+        """Process Qt's pending events."""
         self.qt.processEvents()
 
     def clipboard(self) -> Any:
@@ -173,7 +173,7 @@ def load_module(path: Path) -> ModuleType:
     """Load the Python file of a scripted module under its name, and register the module.
 
     Args:
-        path: Of ``<module name>.py``.
+        path: Path of ``<module name>.py``.
     """
     name = path.stem
     sys.path.insert(0, str(path.parent))

@@ -45,10 +45,10 @@ class PythonQtObject:
 
 
 class Window(PythonQtObject, QtWidgets.QWidget):
-    """``qMRMLWidget``: tells its children which scene there is."""
+    """``qMRMLWidget``: passes the scene to its children."""
 
     def setMRMLScene(self, scene: slicer.vtkMRMLScene) -> None:
-        """Tell all children that care about the scene."""
+        """Pass the scene to all children that use it."""
         for child in self.findChildren(QtWidgets.QWidget):
             if hasattr(child, "setMRMLScene"):
                 child.setMRMLScene(scene)
@@ -58,7 +58,7 @@ class UiLoader(QtUiTools.QUiLoader):
     """Loads ``.ui`` files, with the classes of this module and the stand-ins for Slicer's widgets."""
 
     def createWidget(self, class_name: str, parent: Any = None, name: str = "") -> Any:
-        """Make a widget. An exception in here would end the process without a word, hence none may happen."""
+        """Make a widget. It must not raise: an exception here would end the process silently."""
         widget_class = WIDGETS.get(class_name) or WIDGETS["QFrame"]
         widget = widget_class(parent)
         widget.setObjectName(name)

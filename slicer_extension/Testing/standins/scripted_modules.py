@@ -97,9 +97,9 @@ class Parameter:
     """One parameter in a parameter node: a node, or a bool, int or str.
 
     Args:
-        name: Of the parameter.
+        name: Name of the parameter.
         hint: Its type.
-        default: Its value as long as none was set.
+        default: Its value until one is set.
     """
 
     def __init__(self, name: str, hint: Any, default: Any) -> None:

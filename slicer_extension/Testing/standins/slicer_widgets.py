@@ -69,7 +69,7 @@ class NodeComboBox(QtWidgets.QComboBox):
 
     @property
     def noneDisplay(self) -> str:
-        """What stands for no node."""
+        """The entry for no node."""
         return str(self.property("noneDisplay") or "None")
 
     @noneDisplay.setter
@@ -164,7 +164,7 @@ class Show3DButton(PythonQtObject, QtWidgets.QPushButton):
     segmentation: slicer.vtkMRMLSegmentationNode | None = None
 
     def setSegmentationNode(self, node: slicer.vtkMRMLSegmentationNode | None) -> None:
-        """Say which segmentation is to be shown."""
+        """Set the segmentation to be shown."""
         self.segmentation = node
 
 

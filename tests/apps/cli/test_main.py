@@ -189,7 +189,7 @@ def test_options_that_cannot_be_met(run: Run, work: Path, kind: str) -> None:
     [
         ("old.nii.gz", ["old.nii.gz exists", "--overwrite"]),
         ("mask.bmp", ["mask.bmp", "unknown ending", ".nii.gz"]),
-        ("mask.png", ["mask.png", "ct.nii.gz is no photograph", ".nii.gz"]),
+        ("mask.png", ["mask.png", "ct.nii.gz is not a photograph", ".nii.gz"]),
         ("mask", ["unknown ending"]),
         ("none/mask.nii.gz", ["folder none", "does not exist"]),
         ("folder.nrrd", ["is a folder"]),
