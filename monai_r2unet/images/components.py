@@ -30,7 +30,7 @@ def remove_islands(labels: Labels, least_share: float) -> Labels:
     """
     least = least_share * np.count_nonzero(labels)
     parts = [part for value in range(1, int(labels.max(initial=0)) + 1) for part in _parts(labels, value, least)]
-    cleaned = labels.copy()
+    cleaned: Labels = labels.copy()
     if not parts:
         return cleaned
     largest = max(size for size, _ in parts)
