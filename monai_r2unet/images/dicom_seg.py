@@ -25,7 +25,7 @@ from monai_r2unet.images.writing import check_place
 if TYPE_CHECKING:
     import pydicom
 
-__all__ = ["check_dicom_seg", "write_dicom_seg"]
+__all__ = ["check_dicom_seg", "slices_of", "write_dicom_seg"]
 
 OFF_GRID = 0.25  # of a voxel: what a slice may lie from where the mask has it; DICOM positions are rounded
 
@@ -79,7 +79,7 @@ def write_dicom_seg(
     """
     check_dicom_seg(path, source, overwrite=overwrite)
     path, source = Path(path), Path(source)
-    slices = _slices_of(mask, source, series)
+    slices = slices_of(mask, source, series)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # about the spelling of the patient's name, which must not change
         segmentation = _segmentation(sitk.GetArrayFromImage(mask), slices, bundle, source)
@@ -87,7 +87,7 @@ def write_dicom_seg(
         segmentation.save_as(temporary, enforce_file_format=True)
 
 
-def _slices_of(mask: sitk.Image, source: Path, series: str | None) -> list[pydicom.Dataset]:
+def slices_of(mask: sitk.Image, source: Path, series: str | None) -> list[pydicom.Dataset]:
     """The source's headers, one for each slice of the mask, in the order of its slices."""
     import pydicom
 

@@ -8,6 +8,7 @@ import SimpleITK as sitk
 
 from monai_r2unet.bundle import Bundle
 from monai_r2unet.errors import InputError
+from monai_r2unet.images.dicom_rtstruct import check_dicom_rtstruct, write_dicom_rtstruct
 from monai_r2unet.images.dicom_seg import check_dicom_seg, write_dicom_seg
 from monai_r2unet.images.photographs import ENDINGS as PHOTOGRAPHS
 from monai_r2unet.images.seg_nrrd import write_seg_nrrd
@@ -17,7 +18,8 @@ __all__ = ["MASK_ENDINGS", "check_mask_output", "write_mask"]
 
 Pathlike = str | os.PathLike[str]
 
-MASK_ENDINGS = (".seg.nrrd", *MASK_FORMATS, ".dcm", ".png")
+STRUCTURE_SET = ".rtstruct.dcm"
+MASK_ENDINGS = (".seg.nrrd", *MASK_FORMATS, STRUCTURE_SET, ".dcm", ".png")
 
 
 def check_mask_output(path: Pathlike, source: Pathlike, *, overwrite: bool) -> None:
@@ -41,7 +43,9 @@ def check_mask_output(path: Pathlike, source: Pathlike, *, overwrite: bool) -> N
             f"{path} is a segmentation of a volume, but {source} is a photograph: end the output with .png, or one of "
             f"{', '.join(MASK_FORMATS)}"
         )
-    if name.endswith(".dcm"):
+    if name.endswith(STRUCTURE_SET):
+        check_dicom_rtstruct(path, source, overwrite=overwrite)
+    elif name.endswith(".dcm"):
         check_dicom_seg(path, source, overwrite=overwrite)
     elif name.endswith(".png"):
         check_place(path, overwrite=overwrite)
@@ -58,7 +62,7 @@ def write_mask(
     series: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a mask atomically: Slicer segmentation, DICOM SEG, NIfTI, NRRD or MetaImage; PNG for a photograph.
+    """Write a mask atomically: Slicer segmentation, DICOM SEG, RTSTRUCT, NIfTI, NRRD, MetaImage; PNG for a photograph.
 
     With a single label, a PNG has the values 0 and 255, as is usual, so that viewers show it; with several labels it
     has their values.
@@ -76,7 +80,9 @@ def write_mask(
         OutputError: the disk is full or failed; an existing file is left untouched.
     """
     name = os.fspath(path).lower()
-    if name.endswith(".dcm"):
+    if name.endswith(STRUCTURE_SET):
+        write_dicom_rtstruct(mask, bundle, source, path, series=series, overwrite=overwrite)
+    elif name.endswith(".dcm"):
         write_dicom_seg(mask, bundle, source, path, series=series, overwrite=overwrite)
     elif name.endswith(".seg.nrrd"):
         write_seg_nrrd(mask, bundle.labels, path, overwrite=overwrite)

@@ -24,7 +24,9 @@ HELP = "segment an image or a folder of cases"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb."""
     parser.add_argument("input", help="image file, folder with one DICOM series, or folder of such cases")
-    parser.add_argument("output", help="mask: .nii.gz, .nii, .nrrd, .mha, .seg.nrrd or .dcm; a folder for cases")
+    parser.add_argument(
+        "output", help="mask: .nii.gz, .nrrd, .mha, .seg.nrrd, .dcm (SEG), .rtstruct.dcm, ...; a folder for cases"
+    )
     parser.add_argument("--bundle", required=True, help="name (see `monai-r2unet list`) or folder of the bundle")
     parser.add_argument("--trust-bundle", action="store_true", help="allow code in a bundle that is not shipped")
     parser.add_argument("--weights", help="weights of your own training instead of the bundle's")
