@@ -14,6 +14,8 @@ from monai_r2unet.files import sha256
 
 __all__ = ["Bundle", "find_bundle", "list_bundles"]
 
+MOST_LABELS = 255  # values of a mask in uint8, without 0, the background
+
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -107,12 +109,35 @@ class Bundle:
         """The segments, ordered by their values 1, 2, ...: name, colour (RGB, 0 to 255), terminology codes.
 
         Raises:
-            InputError: if a segment lacks its value, name or colour.
+            InputError: if a segment lacks its value, name or colour, or the values are not 1, 2, ..., up to 255.
         """
         segments = self.metadata.get("labels")
         if not isinstance(segments, list) or not segments or not all(map(_is_label, segments)):
             raise self._lacks("labels", "a list of objects with value, name, colour (three numbers from 0 to 255)")
+        segments = sorted(segments, key=lambda segment: segment["value"])
+        values = [segment["value"] for segment in segments]
+        if values != list(range(1, min(len(segments), MOST_LABELS) + 1)):
+            raise self._lacks("labels", f"the values 1, 2, ... (up to {MOST_LABELS}), each once, got {values}")
         return segments
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels' names, ordered by their values; empty if the metadata name none.
+
+        To segment takes no more; what shows or stores labels needs `labels`.
+        """
+        segments = self.metadata.get("labels")
+        if not isinstance(segments, list) or not all(isinstance(one, dict) and "name" in one for one in segments):
+            return ()
+        if all(map(_is_label, segments)):
+            segments = self.labels if segments else []
+        return tuple(str(segment["name"]) for segment in segments)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the network's output: one for a single label, else one for the background and each label."""
+        count = len(self.label_names)
+        return count + 1 if count > 1 else 1
 
     def _lacks(self, what: str, expected: str) -> InputError:
         path = self.root / "configs" / "metadata.json"

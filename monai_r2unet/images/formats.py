@@ -30,6 +30,7 @@ SHEAR = 0.1  # of a voxel: largest displacement of a voxel by orthonormal axes
 CONTROL = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f]")  # bytes that never occur in text
 METAIMAGE_SERIES = re.compile(r"[^%]*%0?\d*[du][^%]* \d+ \d+ [1-9]\d*")  # a pattern, first, last and step
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+NIFTI_VECTOR = 1007  # the intent code of a vector at each voxel
 DEFLATE_LIMIT = 1040  # zlib cannot compress better than this
 
 
@@ -45,14 +46,17 @@ def _read_nifti(path: Path) -> sitk.Image:
         stream.seek(0)
         image: Any = (nib.Nifti2Image if version2 else nib.Nifti1Image).from_stream(stream)
         shape, header = image.shape, image.header
-        _check_shape(path, shape)
+        # Several values a voxel, as in probabilities of several labels; any other fifth axis is refused.
+        vector = len(shape) == 5 and shape[3] == 1 and int(header["intent_code"]) == NIFTI_VECTOR
+        _check_shape(path, shape[:3] if vector else shape)
         expected = math.prod(shape) * header.get_data_dtype().itemsize
         _check_length(path, path.stat().st_size * (DEFLATE_LIMIT if compressed else 1), expected)
         array = np.asarray(image.dataobj.get_unscaled())
         if compressed:
             while stream.read(1 << 20):  # to the end of the stream, which verifies its checksum
                 pass
-    array = _rescaled(array.reshape((*shape, 1)[:3]), image.dataobj.slope, image.dataobj.inter)
+    array = array.reshape((*shape[:3], shape[4]) if vector else (*shape, 1)[:3])
+    array = _rescaled(array, image.dataobj.slope, image.dataobj.inter)
     if int(header["qform_code"]) == 0 and int(header["sform_code"]) == 0:
         warnings.warn(
             f"{path} has no orientation (qform and sform codes are 0), so which side is left cannot be known: the axes "

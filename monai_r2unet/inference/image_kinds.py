@@ -47,12 +47,15 @@ def as_sitk(image: Any, channels: int, spacing: tuple[float, float, float] | Non
 
 
 def as_kind_of(result: sitk.Image, like: Any) -> Any:
-    """``result``, which has no channels, in the kind of the caller's image ``like``."""
+    """``result`` in the kind of the caller's image ``like``; tensors and arrays have channels, if any, first."""
+    vector = result.GetNumberOfComponentsPerPixel() > 1
     if isinstance(like, MetaTensor):
-        return MetaTensor(to_metatensor(result).as_tensor(), meta=deepcopy(like.meta))
+        values = to_metatensor(result).as_tensor()
+        return MetaTensor(values.movedim(-1, 0) if vector else values, meta=deepcopy(like.meta))
     if isinstance(like, np.ndarray):
-        values = sitk.GetArrayFromImage(result)
-        return values if result.GetDimension() == 2 else values.transpose(2, 1, 0)
+        array = sitk.GetArrayFromImage(result)
+        array = np.moveaxis(array, -1, 0) if vector else array
+        return array if result.GetDimension() == 2 else np.swapaxes(array, -1, -3)
     return result
 
 

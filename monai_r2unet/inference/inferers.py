@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from monai_r2unet._borrowed import cpu_has_bfloat16
-from monai_r2unet.errors import NotEnoughMemoryError
+from monai_r2unet.errors import InputError, NotEnoughMemoryError
 from monai_r2unet.transforms.fit import (
     field_of_view_scale,
     fit_in_plane,
@@ -78,6 +78,9 @@ class SliceBySliceInferer(Inferer):
         batch_size: slices at a time; changes nothing but speed and memory.
         slice_transform: applied to each batch (N, C, X, Y) in its own units before the fitting, as a window in HU.
         threshold: the result is a uint8 mask of ``probability >= threshold``; ``None``: float32 probabilities.
+        softmax: the network's channels are background and labels that do not overlap: probabilities are their softmax,
+            and the mask holds the number of the most probable channel, whatever the ``threshold``. Otherwise each
+            channel is a label of its own with a sigmoid.
         body_above: slices without body are not run, their result is 0: those in which less than ``body_share`` of the
             pixels lie above this value, in the image's own units. ``None``: all slices are run.
         body_share: see ``body_above``; from 0 to 1.
@@ -110,6 +113,7 @@ class SliceBySliceInferer(Inferer):
         min_extent: float | None = None,
         fov_diameter: float | None = None,
         beyond: Sequence[float] | None = None,
+        softmax: bool = False,
     ) -> None:
         super().__init__()
         _check_number("slice_size", slice_size, whole=True, optional=True)
@@ -124,8 +128,9 @@ class SliceBySliceInferer(Inferer):
             raise ValueError(
                 f"beyond is {beyond!r}, expected two numbers: below which the edge is air, and soft tissue"
             )
-        if not isinstance(mirror, bool):
-            raise ValueError(f"mirror is {mirror!r}, expected True or False")
+        for name, switch in (("mirror", mirror), ("softmax", softmax)):
+            if not isinstance(switch, bool):
+                raise ValueError(f"{name} is {switch!r}, expected True or False")
         self.slice_size = slice_size
         self.batch_size = batch_size
         self.slice_transform = slice_transform
@@ -135,6 +140,7 @@ class SliceBySliceInferer(Inferer):
         self.float32 = float32
         self.window = window
         self.mirror = mirror
+        self.softmax = softmax
         self.min_extent = min_extent
         self.fov_diameter = fov_diameter
         self.beyond = None if beyond is None else (float(beyond[0]), float(beyond[1]))
@@ -148,6 +154,7 @@ class SliceBySliceInferer(Inferer):
         network: Callable[..., torch.Tensor],
         *args: Any,
         probabilities: bool = False,
+        channels: int | None = None,
         scale: Sequence[float] | None = None,
         on_progress: Callable[[int, int], None] | None = None,
         **kwargs: Any,
@@ -160,6 +167,7 @@ class SliceBySliceInferer(Inferer):
             network: maps (N, C, size, size) to logits (N, K, size, size).
             *args: passed on to the network.
             probabilities: give probabilities, whatever the ``threshold``.
+            channels: K that the network must have, if known.
             scale: factors by which the slices are resized before the network, one for each, in place of those that
                 ``fov_diameter`` gives; only with a ``fov_diameter``.
             on_progress: called after every batch with the slices done and their total; may raise to stop.
@@ -167,10 +175,11 @@ class SliceBySliceInferer(Inferer):
 
         Returns:
             (1, K, X, Y[, Z]): uint8 mask or float32 probabilities, see ``threshold``, on the device of ``inputs``; a
-            MetaTensor if ``inputs`` is one.
+            MetaTensor if ``inputs`` is one. With ``softmax`` a mask is (1, 1, X, Y[, Z]), 0 background.
 
         Raises:
             ValueError: if ``inputs`` is not one volume or picture.
+            InputError: if the network does not have ``channels``.
             NotEnoughMemoryError: if there is not enough for one slice.
         """
         if inputs.ndim not in (4, 5) or inputs.shape[0] != 1 or 0 in inputs.shape:
@@ -188,7 +197,17 @@ class SliceBySliceInferer(Inferer):
 
         def segment(batch: torch.Tensor, device: torch.device, factor: float, network: Any) -> torch.Tensor:
             found = self._probabilities(batch, device, spacing, factor, network, *args, **kwargs)
-            return found if threshold is None else (found >= threshold).to(torch.uint8)
+            if channels is not None and found.shape[1] != channels:
+                raise InputError(
+                    f"the network gives {found.shape[1]} channels, but {channels} are expected "
+                    f"({'background and labels' if self.softmax else 'one for each label'}): correct out_channels of "
+                    "the network, or the labels in configs/metadata.json"
+                )
+            if threshold is None:
+                return found
+            # Decided on the device: one byte a voxel is copied back, not a number for each channel.
+            decided = found.argmax(1, keepdim=True) if self.softmax else found >= threshold
+            return decided.to(torch.uint8)
 
         result = self._run(slices, scales, network, segment, on_progress).movedim(0, -1)[None]
         result = result if volume.ndim == 5 else result[..., 0]
@@ -229,7 +248,7 @@ class SliceBySliceInferer(Inferer):
             try:
                 part = segment(slices[indices], device, factor, network)
                 if result is None:
-                    result = _zeros_for(part, slices)
+                    result = self._nothing_for(part, slices)
                 result[indices] = part.to(result.device)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
@@ -253,7 +272,19 @@ class SliceBySliceInferer(Inferer):
                 ) from full
             del full
         if result is None:  # nothing was run, but the network knows how many channels it has
-            result = _zeros_for(segment(slices[:1], device, 1.0, network), slices)
+            result = self._nothing_for(segment(slices[:1], device, 1.0, network), slices)
+        return result
+
+    def _nothing_for(self, part: torch.Tensor, slices: torch.Tensor) -> torch.Tensor:
+        """Background (N, K, X, Y) for the results of all ``slices``, of which ``part`` is one batch.
+
+        It lies beside the image and not on the network's device, which need not hold the whole of it, and in the order
+        in which images are stored: slice by slice, X running fastest.
+        """
+        channels, x, y = part.shape[1:]
+        result = torch.zeros((len(slices), channels, y, x), dtype=part.dtype, device=slices.device).transpose(2, 3)
+        if self.softmax and part.is_floating_point():
+            result[:, 0] = 1
         return result
 
     def _with_body(self, slices: torch.Tensor) -> list[int]:
@@ -293,7 +324,7 @@ class SliceBySliceInferer(Inferer):
         if self.slice_size is not None:
             x, y = place_in_square(self.slice_size, fitted, self.beyond)
             logits = logits[..., x, y]
-        probabilities = torch.sigmoid(logits.float())
+        probabilities = logits.float().softmax(1) if self.softmax else torch.sigmoid(logits.float())
         if fitted != size:
             # Antialiased where it is exact to do so: of a photograph that was enlarged for the network.
             probabilities = functional.interpolate(
@@ -324,16 +355,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(
         words in str(error) for words in ("can't allocate memory", "not enough memory", "CUDNN_STATUS_ALLOC_FAILED")
     )
-
-
-def _zeros_for(part: torch.Tensor, slices: torch.Tensor) -> torch.Tensor:
-    """Zeros (N, K, X, Y) for the results of all ``slices``, of which ``part`` is one batch.
-
-    They lie beside the image and not on the network's device, which need not hold the whole of them, and in the order
-    in which images are stored: slice by slice, X running fastest.
-    """
-    channels, x, y = part.shape[1:]
-    return torch.zeros((len(slices), channels, y, x), dtype=part.dtype, device=slices.device).transpose(2, 3)
 
 
 def _check_number(name: str, value: object, *, whole: bool = False, optional: bool = False) -> None:

@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,13 @@ class Segmentation:
 
     Args:
         mask: uint8, 0 background, 1 and up the bundle's labels.
-        probabilities: foreground probability, float32 from 0 to 1, where it was asked for.
+        probabilities: foreground probability, float32 from 0 to 1, where it was asked for; with several labels a
+            vector image with the probability of each.
         warnings: sentences about what may make the result wrong.
         scale: factors by which the photographs were resized for the network, one for each; ``None`` for bundles that do
             not go by the field of view.
         seconds: what each step took.
+        labels: names of the bundle's labels, whose values in the mask are 1, 2, ...
     """
 
     mask: sitk.Image
@@ -64,8 +67,9 @@ class Segmentation:
     warnings: list[str] = field(default_factory=list)
     scale: list[float] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def voxels(self) -> int:
         """Number of foreground voxels."""
         return int(np.count_nonzero(sitk.GetArrayViewFromImage(self.mask)))
@@ -73,9 +77,25 @@ class Segmentation:
     @property
     def millilitres(self) -> float | None:
         """Volume of the foreground in mL; ``None`` of a flat picture, which has no millimetres."""
+        return self._millilitres(self.voxels)
+
+    @cached_property
+    def by_label(self) -> list[dict[str, Any]]:
+        """Each label's ``value``, ``name``, ``voxels`` and ``millilitres`` (``None`` of a flat picture)."""
+        if len(self.labels) == 1:
+            counts = [self.voxels]
+        else:  # slice by slice: numpy counts in copies of eight bytes a voxel
+            array = sitk.GetArrayViewFromImage(self.mask)
+            counts = np.sum([np.bincount(one.ravel(), minlength=256) for one in array], axis=0)[1:].tolist()
+        return [
+            {"value": value, "name": name, "voxels": voxels, "millilitres": self._millilitres(voxels)}
+            for value, (name, voxels) in enumerate(zip(self.labels, counts, strict=False), start=1)
+        ]
+
+    def _millilitres(self, voxels: int) -> float | None:
         if self.mask.GetDimension() != 3:
             return None
-        return self.voxels * float(np.prod(self.mask.GetSpacing())) / 1000.0
+        return voxels * float(np.prod(self.mask.GetSpacing())) / 1000.0
 
 
 class Segmenter:
@@ -131,6 +151,7 @@ class Segmenter:
             self.preprocessing = _without(config.part("preprocessing"), LoadImaged)
         self.inferer = config.part("inferer")
         if isinstance(self.inferer, SliceBySliceInferer):
+            self._check_labels(self.inferer)
             self.network.to(memory_format=torch.channels_last)
             if batch_size is not None:
                 self.inferer.batch_size = batch_size
@@ -163,7 +184,8 @@ class Segmenter:
                 (X, Y, Z) in LPS axial order with ``spacing``. For a bundle of photographs, MetaTensor (X, Y, 3) or
                 array (rows, columns, 3); as volumes of several, (X, Y, Z, 3).
             spacing: of a volume as array, in mm, order (x, y, z).
-            probabilities: give (mask, foreground probability) instead of the mask.
+            probabilities: give (mask, foreground probability) instead of the mask. With several labels the probability
+                of each: a vector image, or a MetaTensor or array with the labels as first axis.
             scale: of a fundus photograph whose field of view cannot be found: the factor by which it is resized for the
                 network, or the diameter of its field of view in pixels, as ``"1400px"``.
 
@@ -226,18 +248,36 @@ class Segmenter:
         inferred = time.perf_counter()
 
         with blame(self.bundle.name, "postprocessing"), self._transforming:
-            restored = self.postprocessing({"image": prepared_image, "pred": pred})["pred"][0]
+            restored = self.postprocessing({"image": prepared_image, "pred": pred})["pred"]
         if not isinstance(restored, MetaTensor) or not np.allclose(restored.affine, original.affine, atol=1e-3):
             raise RuntimeError(f"the postprocessing of the bundle {self.bundle.name!r} does not undo its preprocessing")
         del pred, prepared_image, original  # as large as the results that are made now
         probability = None
         if probabilities:
-            probability = from_metatensor(restored, image)
-            restored = restored.as_tensor() >= self.inferer.threshold
-        mask = from_metatensor(restored.to(torch.uint8), image)
+            labels = restored.as_tensor()[1 if self.inferer.softmax else 0 :]
+            each = [from_metatensor(one, image) for one in labels]
+            probability = sitk.Compose(each) if len(each) > 1 else each[0]
+            decided = restored.as_tensor()
+            restored = decided.argmax(0, keepdim=True) if self.inferer.softmax else decided >= self.inferer.threshold
+        mask = from_metatensor(restored[0].to(torch.uint8), image)
         finished = time.perf_counter()
         seconds = {"prepare": prepared - started, "infer": inferred - prepared, "restore": finished - inferred}
-        return Segmentation(mask, probability, notes, factors, seconds)
+        return Segmentation(mask, probability, notes, factors, seconds, self.bundle.label_names)
+
+    def _check_labels(self, inferer: SliceBySliceInferer) -> None:
+        """Refuse an inferer that cannot give the bundle's labels, which do not overlap."""
+        names = self.bundle.label_names
+        if (self.bundle.channels > 1) != inferer.softmax:
+            few = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            expected = (
+                "softmax false, for a sigmoid"
+                if self.bundle.channels == 1
+                else "softmax true, for labels do not overlap"
+            )
+            raise InputError(
+                f"damaged bundle: the metadata of {self.bundle.name!r} name {len(names)} label{'s'[: len(names) > 1]} "
+                f"({few}), so its inferer must have {expected}"
+            )
 
     def prepare(self, image: MetaTensor) -> MetaTensor:
         """The image (C, X, Y[, Z]) as the bundle's preprocessing leaves it for the inferer.
@@ -289,7 +329,14 @@ class Segmenter:
             if on_progress is not None:
                 on_progress(1, 1)
             return pred
-        return self.inferer(images, self.network, probabilities=probabilities, scale=scale, on_progress=on_progress)
+        return self.inferer(
+            images,
+            self.network,
+            probabilities=probabilities,
+            channels=self.bundle.channels,
+            scale=scale,
+            on_progress=on_progress,
+        )
 
 
 @contextlib.contextmanager
