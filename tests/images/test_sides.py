@@ -1,0 +1,83 @@
+"""Right and left lung of phantoms, in every orientation."""
+
+import itertools
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from monai_r2unet.images.sides import LEFT, RIGHT, split_sides
+
+
+def chest(joined: int = 0, shift: int = 0, depth: int = 12) -> tuple[sitk.Image, np.ndarray]:
+    """CT of a body with two lungs of different size, and their sides (Z, Y, X), in LPS.
+
+    The lungs touch over ``joined`` slices; the body lies ``shift`` pixels off the image's centre.
+    """
+    z, y, x = np.meshgrid(np.arange(depth), np.arange(60), np.arange(90), indexing="ij")
+    body = ((x - 45 - shift) / 36) ** 2 + ((y - 30) / 24) ** 2 < 1
+    right = ((x - 30 - shift) / 13) ** 2 + ((y - 30) / 18) ** 2 < 1
+    left = ((x - 61 - shift) / 12) ** 2 + ((y - 30) / 16) ** 2 < 1
+    bridge = (np.abs(y - 22) <= 1) & (np.abs(x - 46 - shift) <= 8) & (z >= 2) & (z < 2 + joined)
+    sides = np.where(right, RIGHT, np.where(left, LEFT, 0))
+    sides[bridge & (sides == 0)] = np.where(x < 46 + shift, RIGHT, LEFT)[bridge & (sides == 0)]
+    hu = np.where(body, 40, -1000)
+    hu[sides > 0] = -850
+    ct = sitk.GetImageFromArray(hu.astype(np.int16))
+    ct.SetSpacing((4.0, 4.0, 5.0))
+    return ct, sides.astype(np.uint8)
+
+
+def mask_of(sides: np.ndarray, ct: sitk.Image) -> sitk.Image:
+    mask = sitk.GetImageFromArray((sides > 0).astype(np.uint8))
+    mask.CopyInformation(ct)
+    return mask
+
+
+@pytest.mark.parametrize("shift", [-6, 0, 5])
+def test_lungs_that_do_not_touch(shift: int):
+    ct, sides = chest(shift=shift)
+    assert np.array_equal(sitk.GetArrayFromImage(split_sides(ct, mask_of(sides, ct))), sides)
+
+
+@pytest.mark.parametrize("joined", [1, 5])
+def test_lungs_that_touch_are_parted_between_them(joined: int):
+    ct, sides = chest(joined=joined)
+    found = sitk.GetArrayFromImage(split_sides(ct, mask_of(sides, ct)))
+    assert np.array_equal(found > 0, sides > 0)
+    wrong = np.argwhere((found != sides) & (sides > 0))
+    assert np.all(np.abs(wrong[:, 2] - 46) <= 4)  # within the bridge alone
+    assert len(wrong) <= 3 * 4 * joined
+
+
+@pytest.mark.parametrize("side", [RIGHT, LEFT])
+def test_one_lung_is_on_its_side(side: int):
+    ct, sides = chest()
+    sides[sides != side] = 0
+    assert np.array_equal(sitk.GetArrayFromImage(split_sides(ct, mask_of(sides, ct))), sides)
+
+
+def test_a_single_slice():
+    ct, sides = chest(joined=12, depth=12)
+    found = sitk.GetArrayFromImage(split_sides(ct[:, :, 5:6], mask_of(sides, ct)[:, :, 5:6]))[0]
+    assert np.mean(found != sides[5]) < 0.005
+    assert np.array_equal(found > 0, sides[5] > 0)
+
+
+@pytest.mark.parametrize("axes", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("flips", list(itertools.product([False, True], repeat=3)))
+def test_all_orders_and_flips_of_the_axes(axes: tuple[int, ...], flips: tuple[bool, ...]):
+    ct, sides = chest(joined=3)
+    expected = split_sides(ct, mask_of(sides, ct))
+    turned_ct, turned_mask, turned = (
+        sitk.Flip(sitk.PermuteAxes(image, axes), flips) for image in (ct, mask_of(sides, ct), expected)
+    )
+    found = split_sides(turned_ct, turned_mask)
+    assert np.array_equal(sitk.GetArrayFromImage(found), sitk.GetArrayFromImage(turned))
+    assert np.allclose(found.GetDirection(), turned_mask.GetDirection())
+    assert np.allclose(found.GetOrigin(), turned_mask.GetOrigin())
+
+
+def test_an_empty_mask_stays_empty():
+    ct, sides = chest()
+    assert not sitk.GetArrayFromImage(split_sides(ct, mask_of(sides * 0, ct))).any()
