@@ -19,7 +19,7 @@ import SimpleITK as sitk
 from monai_r2unet.bundle import Bundle
 from monai_r2unet.errors import InputError
 from monai_r2unet.files import written_whole
-from monai_r2unet.images.dicom_series import is_dicom
+from monai_r2unet.images.dicom_files import is_dicom
 from monai_r2unet.images.writing import check_place
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +14,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from monai_r2unet.errors import InputError
+from monai_r2unet.images.dicom_files import check_sound, contents, may_hold_image, series_files, transfer_syntax
 from monai_r2unet.images.grid import orthonormal
 
-__all__ = ["is_dicom", "read_dicom_file", "read_dicom_folder"]
+__all__ = ["read_dicom_file", "read_dicom_folder"]
 
 # Largest distance of a slice from its place on a regular grid, as a fraction of a voxel. Scanners round positions to
 # 0.1 mm, up to a tenth of a thin slice; a missing slice displaces another one by at least half a step.
@@ -24,21 +26,27 @@ SAME_ORIENTATION = 1e-3  # direction cosines
 SAME_POSITION = 1e-3  # mm
 UNIT = 2e-3  # effect of rounding direction cosines to three digits on their products
 
-ENDINGS = (".dcm", ".dicom", ".ima")
-FILE_META = 4096  # bytes that hold the file meta information, where the SOP class is written
-SOP_CLASS = re.compile(rb"\x02\x00\x02\x00UI..([0-9.]+)", re.DOTALL)
-# DICOMDIR, waveforms, presentation states, reports, documents, raw data, registrations, and radiotherapy objects
-# except images and doses: often stored beside the slices, without pixels.
-NO_IMAGE = re.compile(
-    r"1\.2\.840\.10008\.(1\.3\.10|5\.1\.4\.1\.1\.((9|11|88|104)\..+|66(?!\.4$).*|67|481\.(?![12]$).+))"
+# Attributes in mm that some classes of image have in place of PixelSpacing, and why none is the size of a pixel in the
+# patient (DICOM PS3.3, 10.7.1).
+OTHER_SPACINGS = {
+    "0018|1164": "ImagerPixelSpacing, at the detector",
+    "0018|2010": "NominalScannedPixelSpacing, on the film",
+    "3002|0011": "ImagePlanePixelSpacing, on the plane of the image",
+}
+# Enhanced classes of image keep these in functional groups: (attribute, its macro).
+IN_GROUPS = {
+    "0028|0030": "0028|9110",  # PixelSpacing in PixelMeasuresSequence
+    "0018|0088": "0028|9110",  # SpacingBetweenSlices
+    "0018|0050": "0028|9110",  # SliceThickness
+    "0020|0032": "0020|9113",  # ImagePositionPatient in PlanePositionSequence
+    "0020|0037": "0020|9116",  # ImageOrientationPatient in PlaneOrientationSequence
+}
+MACRO = 256  # bytes within which a macro states an attribute
+# Encodings that GDCM decodes: none, deflated, JPEG, JPEG-LS, JPEG 2000, RLE.
+DECODED = re.compile(
+    r"1\.2\.840\.10008\.1\.2(\.1|\.2|\.1\.99|\.4\.(5\d|6\d|70|80|81|90|91)|\.5)?|1\.2\.840\.113619\.5\.2|"
 )
-
-
-# Value representations with explicit encoding, and those with a four-byte length after two reserved bytes.
-KINDS = re.compile("A[EST]|CS|D[AST]|F[DL]|IS|L[OT]|O[BDFLVW]|PN|S[HLQSTV]|TM|U[CILNRSTV]")
-LONG = re.compile("O[BDFLVW]|S[QV]|U[CNRTV]")
-OTHER_ENCODING = re.compile(rb"1\.2\.840\.10008\.1\.2\.(2|1\.99)\0?\x02")  # big endian or deflated
-UNDEFINED = 2**32 - 1  # length of elements that end with a delimiter
+CODECS = {"1.2.840.10008.1.2.4.20": "High-Throughput JPEG 2000", "1.2.840.10008.1.2.4.11": "JPEG XL"}
 
 
 class Slice(NamedTuple):
@@ -49,15 +57,11 @@ class Slice(NamedTuple):
     modality: str
     description: str
     size: tuple[int, ...]
-    spacing: tuple[float, ...]
+    spacing: tuple[float, float, float]  # NaN where the header has none; the third from its neighbours' positions
+    other_spacing: str  # attribute with a size of pixels that is not theirs in the patient
     pixel_type: int
     orientation: np.ndarray  # direction cosines of a row, then of a column; NaN where the header has none
     position: np.ndarray  # NaN where the header has none
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM, by the letters DICM at byte 128 or by its ending."""
-    return _start_of(path)[128:132] == b"DICM" or path.name.lower().endswith(ENDINGS)
 
 
 def read_dicom_file(path: Path) -> sitk.Image:
@@ -66,7 +70,7 @@ def read_dicom_file(path: Path) -> sitk.Image:
     Raises:
         InputError: the file is damaged, holds no image, or holds several frames.
     """
-    if not _may_hold_image(path):
+    if not may_hold_image(path):
         raise InputError(f"the DICOM file {path} holds no pixels (a plan, report or index): name a DICOM image")
     return _read_stack(path, [_header(path)])
 
@@ -75,14 +79,14 @@ def read_dicom_folder(folder: Path, series: str | None) -> sitk.Image:
     """Read the DICOM series of a folder as one volume, rescaled (HU for CT), slices ordered along their normal.
 
     Args:
-        folder: Folder to read, without its subfolders; files that are not DICOM and DICOM without pixels are ignored.
+        folder: Folder to read, without its subfolders; DICOM without pixels and known files of other kinds are ignored.
         series: The SeriesInstanceUID to read; may be None if the folder holds one series.
 
     Raises:
-        InputError: no DICOM, several series and none chosen, or slices that do not form one regular volume.
+        InputError: no DICOM, several series and none chosen, slices that do not form one regular volume or state no
+            pixel size, or a file that may be a slice but cannot be recognised.
     """
-    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and is_dicom(p))
-    headers = [_header(p) for p in files if _may_hold_image(p)]
+    headers = [_header(path) for path in series_files(folder)]
     if not headers:
         what = "is empty" if not any(folder.iterdir()) else "holds no DICOM image (subfolders are not searched)"
         raise InputError(f"the folder {folder} {what}, expected one DICOM series: name the folder with the slices")
@@ -100,65 +104,25 @@ def read_dicom_folder(folder: Path, series: str | None) -> sitk.Image:
     return _read_stack(folder, found[next(iter(found)) if series is None else series])
 
 
-def _start_of(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(FILE_META)
-
-
-def _may_hold_image(path: Path) -> bool:
-    sop_class = SOP_CLASS.search(_start_of(path))
-    return sop_class is None or not NO_IMAGE.fullmatch(sop_class[1].decode("ascii"))
-
-
-def _is_sound(path: Path) -> bool:
-    """Whether the lengths in the file meta information and of the first elements after it fit the file.
-
-    If they do not, GDCM takes minutes and gigabytes to find out.
-    """
-    start, size = _start_of(path), path.stat().st_size
-    at = 132
-    if start[128:at] != b"DICM" or start[at : at + 8] == b"\2\0\0\0\4\0\0\0":  # none, or as a few programs write it
-        return True
-    while at + 12 <= len(start):
-        (group,), kind = struct.unpack_from("<H", start, at), start[at + 4 : at + 6].decode("latin-1")
-        if LONG.fullmatch(kind):
-            at, length = at + 12, struct.unpack_from("<I", start, at + 8)[0]
-        elif KINDS.fullmatch(kind):
-            at, length = at + 8, struct.unpack_from("<H", start, at + 6)[0]
-        else:  # implicit encoding, which is not allowed in the meta information
-            at, length = at + 8, struct.unpack_from("<I", start, at + 4)[0]
-        if group != 2:  # the data set begins, with group 8 if there is no meta information
-            known = OTHER_ENCODING.search(start) is None
-            return (at > 144 or group == 8) and (not known or length == UNDEFINED or at + length <= size)
-        if not KINDS.fullmatch(kind) or at + length > size:
-            return False
-        at += length
-    return True
-
-
 def _header(path: Path) -> Slice:
-    if not _is_sound(path):
-        raise InputError(f"the DICOM file {path} is damaged at its beginning: copy it again from its source")
+    check_sound(path)
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise InputError(
-            f"the DICOM file {path} is damaged, truncated or without an image: copy it again from its source"
-        ) from error
+        raise _unreadable(path) from error
 
     def text(tag: str) -> str:
         value = reader.GetMetaData(tag) if reader.HasMetaDataKey(tag) else ""
         return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace").strip(" \0")
 
     def numbers(tag: str, count: int) -> np.ndarray:
-        try:
-            values = [float(part) for part in text(tag).split("\\")]
-        except ValueError:
-            values = []
-        return np.array(values if len(values) == count else [np.nan] * count)
+        values = _numbers(text(tag), count)
+        if tag in IN_GROUPS and not np.isfinite(values).all():
+            values = _numbers(_in_functional_group(path, tag), count)
+        return values
 
     orientation = numbers("0020|0037", 6)
     axes = orientation.reshape(2, 3)
@@ -167,19 +131,55 @@ def _header(path: Path) -> Slice:
             f"the DICOM file {path} has orientation {orientation.tolist()}, expected two perpendicular unit vectors: "
             "copy it again from its source"
         )
-    # Without a distance to the next slice ITK assumes 1 mm; the slice thickness is a better guess.
-    steps = (numbers("0018|0088", 1)[0], numbers("0018|0050", 1)[0], reader.GetSpacing()[2])
+    between_rows, between_columns = numbers("0028|0030", 2)
+    steps = (numbers("0018|0088", 1)[0], numbers("0018|0050", 1)[0])
     return Slice(
         path=path,
         series=text("0020|000e"),
         modality=text("0008|0060"),
         description=text("0008|103e"),
         size=reader.GetSize(),
-        spacing=(*reader.GetSpacing()[:2], next(step for step in steps if 0 < step < np.inf)),
+        # GDCM takes 1 mm where it finds none, and looks elsewhere in some classes.
+        spacing=(between_columns, between_rows, next((step for step in steps if 0 < step < np.inf), np.nan)),
+        other_spacing=next((name for tag, name in OTHER_SPACINGS.items() if text(tag)), ""),
         pixel_type=reader.GetPixelID(),
         orientation=orientation,
         position=numbers("0020|0032", 3),
     )
+
+
+def _unreadable(path: Path) -> InputError:
+    """Why GDCM does not read a file."""
+    syntax = transfer_syntax(path)
+    if DECODED.fullmatch(syntax):
+        return InputError(
+            f"the DICOM file {path} is damaged, truncated or without an image: copy it again from its source"
+        )
+    codec = next((f"{name}, " for uid, name in CODECS.items() if syntax.startswith(uid)), "")
+    return InputError(
+        f"the DICOM file {path} is compressed in a way that cannot be read ({codec}transfer syntax {syntax}), expected "
+        "JPEG, JPEG-LS, JPEG 2000, RLE or no compression: decompress the series first"
+    )
+
+
+def _numbers(text: str, count: int) -> np.ndarray:
+    """The numbers of an attribute; NaN if they are not `count`."""
+    try:
+        values = [float(part) for part in text.split("\\")]
+    except ValueError:
+        values = []
+    return np.array(values if len(values) == count else [np.nan] * count)
+
+
+def _in_functional_group(path: Path, tag: str) -> str:
+    """The value of an attribute in the functional groups of an enhanced image with one frame."""
+
+    def encoded(name: str) -> bytes:
+        return re.escape(struct.pack("<HH", *(int(part, 16) for part in name.split("|"))))
+
+    value = rb"(?:DS..|....)([-+.0-9eE \\]+)"
+    found = re.search(encoded(IN_GROUPS[tag]) + rb".{0,%d}?" % MACRO + encoded(tag) + value, contents(path), re.DOTALL)
+    return "" if found is None else found[1].decode("ascii")
 
 
 def _describe(slices: Sequence[Slice]) -> str:
@@ -196,6 +196,11 @@ def _read_stack(source: Path, slices: Sequence[Slice]) -> sitk.Image:
     step = slices[0].spacing[2]
     if len(slices) > 1:
         slices, step = _ordered(source, slices)
+    elif not np.isfinite(step):
+        step = 1.0
+        warnings.warn(
+            f"{source} is a slice without thickness, so millilitres of it are those of 1 mm", UserWarning, stacklevel=5
+        )
     first = slices[0]
     reader = sitk.ImageSeriesReader()
     reader.SetImageIO("GDCMImageIO")
@@ -203,7 +208,10 @@ def _read_stack(source: Path, slices: Sequence[Slice]) -> sitk.Image:
     types = {s.pixel_type for s in slices}
     if len(types) > 1:  # as in PET, where every slice has its own rescale slope
         reader.SetOutputPixelType(sitk.sitkFloat32 if types & {sitk.sitkFloat32, sitk.sitkFloat64} else sitk.sitkInt32)
-    image = reader.Execute()
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise _first_unreadable(slices) or error from error
     image.SetSpacing((*first.spacing[:2], step))
     if np.isfinite([*first.orientation, *first.position]).all():
         row, column = first.orientation[:3], first.orientation[3:]
@@ -211,6 +219,16 @@ def _read_stack(source: Path, slices: Sequence[Slice]) -> sitk.Image:
         image.SetDirection(orthonormal(np.column_stack((row, column, np.cross(row, column)))).ravel().tolist())
         image.SetOrigin(first.position.tolist())
     return _compact(image)
+
+
+def _first_unreadable(slices: Sequence[Slice]) -> InputError | None:
+    """The slice whose pixels GDCM cannot decode, which it does not name in a series."""
+    for one in slices:
+        try:
+            sitk.ReadImage(str(one.path), imageIO="GDCMImageIO")
+        except RuntimeError:
+            return _unreadable(one.path)
+    return None
 
 
 def _check_alike(source: Path, slices: Sequence[Slice]) -> None:
@@ -225,6 +243,14 @@ def _check_alike(source: Path, slices: Sequence[Slice]) -> None:
             f"the slices of {source} have different sizes ({_counts(sizes)}), expected one: remove the slices that do "
             "not belong to the volume"
         )
+    for one in slices:
+        if not all(0 < size < np.inf for size in one.spacing[:2]):
+            other = f" ({one.other_spacing}, is another)" if one.other_spacing else ""
+            raise InputError(
+                f"the DICOM file {one.path} does not say how large its pixels are in the patient{other}, so nothing in "
+                "it can be measured: export it again with PixelSpacing, or give its voxels to the Python API with "
+                "their spacing"
+            )
     if any(not np.allclose(s.spacing[:2], slices[0].spacing[:2], rtol=1e-3) for s in slices):
         spacings = Counter(f"{s.spacing[0]:g} x {s.spacing[1]:g} mm" for s in slices)
         raise InputError(

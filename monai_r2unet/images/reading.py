@@ -17,7 +17,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from monai_r2unet.errors import InputError
-from monai_r2unet.images.dicom_series import is_dicom, read_dicom_file, read_dicom_folder
+from monai_r2unet.images.dicom_files import is_dicom
+from monai_r2unet.images.dicom_series import read_dicom_file, read_dicom_folder
 from monai_r2unet.images.formats import READERS
 
 __all__ = ["IMAGE_FORMATS", "Pathlike", "quiet_itk", "read_image", "read_image_with_notes", "reason_of"]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from monai_r2unet.errors import InputError, known_error, sentence_of
-from monai_r2unet.images.dicom_series import is_dicom
+from monai_r2unet.images.dicom_files import is_dicom
 from monai_r2unet.images.formats import READERS
 from monai_r2unet.images.masks import MASK_ENDINGS, check_mask_output, write_mask
 from monai_r2unet.images.reading import read_image, read_image_with_notes

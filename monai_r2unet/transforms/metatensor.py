@@ -16,7 +16,7 @@ from monai.utils.enums import MetaKeys, SpaceKeys
 from monai.utils.misc import ensure_tuple
 
 from monai_r2unet.errors import InputError
-from monai_r2unet.images.dicom_series import is_dicom
+from monai_r2unet.images.dicom_files import is_dicom
 from monai_r2unet.images.grid import axes_in_mm
 from monai_r2unet.images.reading import IMAGE_FORMATS, Pathlike, read_image
 
