@@ -24,10 +24,10 @@ from monai_r2unet.transforms.ct import (
     RandGasd,
     RandHeadd,
     RandPelvisd,
-    RandSliceTransform,
     RandSurroundingsd,
-    distance_from_body,
 )
+from monai_r2unet.transforms.ct.scan import distance_from_body
+from monai_r2unet.transforms.ct.slices import RandSliceTransform
 
 Data = dict[Hashable, Any]
 RANDOM = [
