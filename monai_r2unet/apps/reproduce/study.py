@@ -148,5 +148,6 @@ def command(result: Mapping[str, Any], seeds: Sequence[int]) -> str:
     if result["network"] != OBSERVER:
         words += ["--networks", result["network"], "--seeds", *map(str, seeds), "--protocol", result["protocol"]]
         words += ["--recurrences", str(result["recurrences"])] if result["recurrences"] != 2 else []
-    words += [word for name, value in result["options"].items() for word in (f"--{name}", str(value))]
+    for name, value in result["options"].items():
+        words += ["--" + name.replace("_", "-"), str(value)]
     return shlex.join(words)

@@ -24,7 +24,7 @@ from monai.engines.utils import IterationEvents
 from monai_r2unet.apps.reproduce.study import BUDGET, OBSERVER, Study, StudyRun
 from monai_r2unet.bundle import find_bundle
 from monai_r2unet.datasets.datalist import load_datalist
-from monai_r2unet.errors import InputError
+from monai_r2unet.errors import InputError, as_switch
 from monai_r2unet.files import write_json
 from monai_r2unet.inference.segmenter import without_notices
 from monai_r2unet.metrics.measures import CaseMeasures
@@ -57,8 +57,8 @@ def schedule_of(study: Study) -> dict[str, Any]:
     for name in study.budget:
         if name not in known:
             raise InputError(
-                f"--{name} is given, but the training of {study.dataset} has none, only {', '.join(known)}: "
-                "leave it out"
+                f"{as_switch(name, True)} is given, but the training of {study.dataset} has none, only "
+                f"{', '.join(as_switch(key, True) for key in known)}: leave it out"
             )
     config = _config(study)
     config.update(dict(study.budget))

@@ -75,7 +75,7 @@ def test_a_study_and_its_results(tmp_path: Path, reproduce: Reproduce) -> None:
     one = found[run.name]
     assert one["command"] == (
         "monai-r2unet reproduce chase_db1 --data DATA --out OUT --networks ForwardUNet --seeds 3 --protocol default "
-        "--epochs 1 --patches 8 --patch_size 16 --batch_size 4 --device cpu"
+        "--epochs 1 --patches 8 --patch-size 16 --batch-size 4 --device cpu"
     )
     assert one["schedule"] == {"epochs": 1, "patches": 8, "patch_size": 16, "batch_size": 4, "lr": 0.002}
     assert (one["seed"], one["protocol"], one["parameters"]) == (3, "default", 482_737)
@@ -227,9 +227,9 @@ def test_a_tenth_of_the_paper_s_patches_is_for_validation(
         (["chase_db1", "--lr", "nan"], "argument --lr: must be a number above 0, got 'nan'"),
         (["chase_db1", "--seeds", "1", "1"], "--seeds names one twice (1, 1): name each once"),
         (["chase_db1", "--name", "a/b"], "--name is 'a/b', expected letters, digits and _ only"),
-        (["chase_db1", "--slice_size", "32"], "--slice_size is given, but the training of chase_db1 has none"),
+        (["chase_db1", "--slice_size", "32"], "--slice-size is given, but the training of chase_db1 has none"),
         (["lung", "--patches", "8"], "--patches is given, but the training of lung has none"),
-        (["skin", "--patch_size", "8"], "--patch_size is given, but the training of skin has none"),
+        (["skin", "--patch_size", "8"], "--patch-size is given, but the training of skin has none"),
         (["drive"], "the bundle drive comes without images: make a folder of them with `monai-r2unet prepare drive"),
         (["drive", "--data", "nowhere"], "nowhere does not exist"),
         (["chase_db1", "--device", "abacus"], "device 'abacus' cannot be used here"),
