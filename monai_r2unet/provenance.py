@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import platform
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
+
+from monai_r2unet import __version__
 
 __all__ = ["processor_name", "versions"]
 
@@ -15,11 +17,7 @@ __all__ = ["processor_name", "versions"]
 def versions() -> dict[str, str]:
     """The versions that a result depends on."""
     found = {"python": platform.python_version(), "torch": str(torch.__version__)}
-    for package in ("monai-r2unet", "monai", "numpy", "SimpleITK"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # a checkout that is not installed
-            found[package] = "not installed"
+    found |= {"monai-r2unet": __version__, **{name: version(name) for name in ("monai", "numpy", "SimpleITK")}}
     if torch.cuda.is_available():
         found["cuda"] = str(torch.version.cuda)
     if "openvino" in sys.modules:  # where it is the engine

@@ -9,13 +9,13 @@ import importlib.util
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
 
+from monai_r2unet import __version__
 from monai_r2unet.bundle import Bundle
 from monai_r2unet.errors import InputError
 from monai_r2unet.files import written_whole
@@ -136,7 +136,7 @@ def _segmentation(array: np.ndarray, slices: Sequence[pydicom.Dataset], bundle: 
             instance_number=1,
             manufacturer="monai-r2unet",
             manufacturer_model_name=bundle.name,
-            software_versions=_version(),
+            software_versions=__version__,
             device_serial_number="0",  # required, but software has none
             content_label="SEGMENTATION",
             content_description=title[:64],
@@ -174,12 +174,3 @@ def _segment(label: Mapping[str, Any], algorithm: Any, bundle: Bundle) -> Any:
     if "modifier" in label["terminology"]:
         segment.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [code("modifier")]
     return segment
-
-
-def _version() -> str:
-    try:
-        return version("monai-r2unet")
-    except PackageNotFoundError:  # a checkout that is not installed
-        from monai_r2unet import __version__
-
-        return __version__

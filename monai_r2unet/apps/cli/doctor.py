@@ -1,4 +1,4 @@
-"""The verb ``doctor``: what this machine can do, and whether the installation is whole."""
+"""The verb ``doctor``: a check of this machine and of the installed bundles."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OPTIONAL = {
 }
 
 
-HELP = "what this machine can do, and whether the bundles are whole"
+HELP = "check this machine and the installed bundles"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what this machine can do; exit code 1 if nothing can be segmented."""
+    """Print the examination of this machine; exit code 1 if it cannot segment."""
     examination = examine()
     print(json.dumps(examination, indent=2) if options.json else format_examination(examination))
     return EXIT_DONE if examination["usable"] else EXIT_FAILED
@@ -45,6 +45,7 @@ def examine() -> dict[str, Any]:
     """Processor, devices, versions, optional packages and bundles; ``usable`` when some bundle can segment."""
     import torch
 
+    from monai_r2unet.inference.devices import list_devices
     from monai_r2unet.provenance import versions
 
     bundles = {bundle.name: bundle.weights_state() for bundle in list_bundles()}
@@ -53,7 +54,7 @@ def examine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu_threads": torch.get_num_threads(),
         "cpu_count": os.cpu_count(),
-        "devices": _devices(),
+        "devices": [_described(device) for device in sorted(list_devices(), key=lambda device: device["id"] != "cpu")],
         "versions": versions(),
         "optional": {
             module: "present" if importlib.util.find_spec(module) else f'missing: pip install "monai-r2unet[{extra}]"'
@@ -63,15 +64,11 @@ def examine() -> dict[str, Any]:
     }
 
 
-def _devices() -> list[str]:
-    import torch
-
-    devices = ["cpu"]
-    for index in range(torch.cuda.device_count()):
-        free, total = torch.cuda.mem_get_info(index)
-        name = torch.cuda.get_device_name(index)
-        devices.append(f"cuda:{index} {name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free")
-    return devices
+def _described(device: dict[str, Any]) -> str:
+    if "free_bytes" not in device:
+        return str(device["id"])
+    free, total = (device[key] / 2**30 for key in ("free_bytes", "total_bytes"))
+    return f"{device['id']} {device['name']}, {free:.1f} of {total:.1f} GiB free"
 
 
 def format_examination(examination: dict[str, Any]) -> str:
