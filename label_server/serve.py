@@ -11,7 +11,7 @@ from pathlib import Path
 
 from label_server.checks import ENDINGS, check_port, check_studies
 from monai_r2unet.bundle import Bundle, find_bundle
-from monai_r2unet.errors import EXIT_BAD_INPUT, InputError
+from monai_r2unet.errors import EXIT_BAD_INPUT, InputError, as_switch
 
 __all__ = ["main", "prepare"]
 
@@ -36,7 +36,7 @@ def main() -> int:
         check_port(options.host, options.port)
         prepare(options.work, bundles)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error.spelled(as_switch)}", file=sys.stderr)
         return EXIT_BAD_INPUT
     command = [
         sys.executable,

@@ -194,6 +194,8 @@ def find_bundle(name: str | os.PathLike[str], *, trusted: bool = False) -> Bundl
     if not trusted and root not in [bundle.root.resolve() for bundle in shipped.values()]:
         raise InputError(
             f"the bundle {root} does not come with this package, and the configuration of a bundle can execute any "
-            "code: if you trust whoever made it, allow it with --trust-bundle (in Python, trust_bundle=True)"
+            f"code: use one of {', '.join(shipped)}",
+            remedy="allow this one, if you trust its author,",
+            option="trust_bundle",
         )
     return Bundle(root)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from types import TracebackType
 
 __all__ = [
@@ -11,6 +12,9 @@ __all__ = [
     "InputError",
     "NotEnoughMemoryError",
     "OutputError",
+    "as_argument",
+    "as_setting",
+    "as_switch",
     "find_input_error",
     "first_line",
     "known_error",
@@ -20,12 +24,55 @@ __all__ = [
 
 EXIT_BAD_INPUT = 2
 
+Spelling = Callable[[str, object], str]
+
+
+def as_argument(option: str, value: object) -> str:
+    """An option as an argument in Python: ``overwrite=True``."""
+    return f"{option}={value!r}"
+
+
+def as_switch(option: str, value: object) -> str:
+    """An option as on the command line: ``--overwrite``, ``--allow-nonfinite 3``."""
+    return as_setting(option.replace("_", "-"), value)
+
+
+def as_setting(option: str, value: object) -> str:
+    """An option as `monai.bundle` takes it: ``--dataset_dir FOLDER``."""
+    return f"--{option}" if value is True else f"--{option} {value}"
+
 
 class InputError(ValueError):
     """Bad input: the message is one sentence that says what is wrong, what was expected, and what to do.
 
     The command line prints only the message and exits with code 2; nothing has been written by then.
+
+    Args:
+        message: The sentence. What it tells the user to do needs no option.
+        remedy: What an option does about it, such as "replace it".
+        option: The argument that does it, such as ``overwrite``; each program spells it its way, or leaves the remedy
+            out if it has no such option.
+        value: The value to give it; ``True`` for one that is on or off.
+
+    Example:
+        >>> error = InputError("a.nrrd exists: choose another name", remedy="replace it", option="overwrite")
+        >>> print(error)
+        a.nrrd exists: choose another name, or replace it with overwrite=True
+        >>> print(error.spelled(as_switch))
+        a.nrrd exists: choose another name, or replace it with --overwrite
+        >>> print(error.message)
+        a.nrrd exists: choose another name
     """
+
+    def __init__(self, message: str, *, remedy: str = "", option: str = "", value: object = True) -> None:
+        self.message, self.remedy, self.option, self.value = message, remedy, option, value
+        super().__init__(self.spelled(as_argument))
+
+    def spelled(self, spelling: Spelling) -> str:
+        """The sentence with the option as `spelling` writes it."""
+        if not self.option:
+            return self.message
+        return f"{self.message}, or {self.remedy} with {spelling(self.option, self.value)}"
 
 
 class NotEnoughMemoryError(MemoryError):
@@ -64,9 +111,17 @@ def first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def sentence_of(error: BaseException) -> str:
-    """``error`` as one line for the user: this module's exceptions keep their own message."""
-    return str(known_error(error) or f"unexpected {type(error).__name__}: {first_line(error)}")
+def sentence_of(error: BaseException, spelling: Spelling | None = None) -> str:
+    """``error`` as one line for the user: this module's exceptions keep their own message.
+
+    Args:
+        error: Any exception.
+        spelling: How the program spells options; by default it has none, and no option is mentioned.
+    """
+    known = known_error(error)
+    if isinstance(known, InputError):
+        return known.message if spelling is None else known.spelled(spelling)
+    return str(known or f"unexpected {type(error).__name__}: {first_line(error)}")
 
 
 def known_error(error: BaseException) -> Exception | None:
@@ -86,7 +141,7 @@ def say_it_plainly() -> None:
         if bad_input is None:
             before(kind, error, trace)
             return
-        print(f"error: {bad_input}", file=sys.stderr)
+        print(f"error: {bad_input.spelled(as_setting)}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
 
     sys.excepthook = hook

@@ -62,8 +62,11 @@ def read_datalist(folder: Path) -> dict[str, Any]:
     path = folder / FILE_NAME
     if not folder.is_dir():
         raise InputError(
-            f"the data folder {folder} does not exist; name the folder that holds {FILE_NAME} (--dataset_dir), or make "
-            f"one from a public data set with: monai-r2unet prepare BUNDLE SOURCE {folder}"
+            f"the data folder {folder} does not exist; make it from a public data set (`monai-r2unet prepare BUNDLE "
+            f"SOURCE {folder}`)",
+            remedy=f"name the folder that holds {FILE_NAME}",
+            option="dataset_dir",
+            value="FOLDER",
         )
     if not path.is_file():
         raise InputError(

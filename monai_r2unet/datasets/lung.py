@@ -107,7 +107,12 @@ def _choose_layout(source: Path, name: str | None) -> Layout:
         return matching[0]
     if matching:
         names = " and ".join(layout.name for layout in matching)
-        raise InputError(f"{source} fits the layouts {names}; say which one is meant with --layout")
+        raise InputError(
+            f"{source} fits the layouts {names}: keep the files of one",
+            remedy="choose a layout",
+            option="layout",
+            value=matching[0].name,
+        )
     found = sorted(path.name + ("/" if path.is_dir() else "") for path in source.iterdir())
     forms = "".join(f"\n  {layout.name}: {layout.form}" for layout in LAYOUTS.values())
     raise InputError(f"{source} fits no layout, it holds {first_three(found) or 'nothing'}; the layouts are:{forms}")
@@ -117,7 +122,10 @@ def _own_table(layout: Layout, source: Path) -> Path | None:
     tables = sorted(source.glob("split*.csv")) if layout is pairs.LAYOUT else []
     if len(tables) > 1:
         raise InputError(
-            f"{source} has {len(tables)} split files ({first_three(t.name for t in tables)}); choose with --split"
+            f"{source} has {len(tables)} split files ({first_three(t.name for t in tables)}): keep one",
+            remedy="choose one",
+            option="split",
+            value=tables[0],
         )
     return tables[0] if tables else None
 

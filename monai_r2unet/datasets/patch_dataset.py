@@ -129,7 +129,10 @@ class PatchDataset(IterableDataset):  # type: ignore[type-arg]
         if self.patches < processes:
             raise InputError(
                 f"patches is {self.patches} for {processes} processes, expected at least one for each; start fewer "
-                "processes or raise --patches"
+                "processes",
+                remedy="make more",
+                option="patches",
+                value=processes,
             )
         self.device = torch.device(device)
         self.geometry = geometry

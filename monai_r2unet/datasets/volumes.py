@@ -79,8 +79,10 @@ def finish_pair(
     foreground = (sitk.GetArrayViewFromImage(mask) > 0).astype(np.uint8)
     if foreground.any() and hu.min() >= 0:
         raise InputError(
-            f"the image of {name} has no value below 0, so it cannot be HU (air is -1000); give the number that turns "
-            "its values into HU with --rescale-intercept, e.g. -1024"
+            f"the image of {name} has no value below 0, so it cannot be HU (air is -1000): convert it",
+            remedy="add an offset to its values",
+            option="rescale_intercept",
+            value=-1024,
         )
     depth = image.GetSize()[2]
     kept = min(slices or depth, depth)

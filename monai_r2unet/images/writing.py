@@ -37,7 +37,7 @@ def check_place(path: Pathlike, *, overwrite: bool) -> None:
     if path.is_dir():
         raise InputError(f"{path} is a folder, expected the name of a file to write: add one")
     if path.exists() and not overwrite:
-        raise InputError(f"{path} exists already: choose another name or use --overwrite")
+        raise InputError(f"{path} exists already: choose another name", remedy="replace it", option="overwrite")
     if not path.parent.is_dir():
         raise InputError(f"the folder {path.parent} does not exist, so {path.name} cannot be written: create it first")
     if not os.access(path.parent, os.W_OK | os.X_OK):

@@ -91,8 +91,10 @@ def check_finite(image: sitk.Image, allowed: int, fill: float) -> tuple[sitk.Ima
         return image, 0
     if count > allowed:
         raise InputError(
-            f"the image has {count} voxels that are NaN or infinite; repair it, or pass --allow-nonfinite {count} to "
-            f"read them as {fill:g}"
+            f"the image has {count} voxels that are NaN or infinite: repair it",
+            remedy=f"read them as {fill:g}",
+            option="allow_nonfinite",
+            value=count,
         )
     filled = sitk.GetImageFromArray(
         np.where(finite, values, np.float32(fill)), isVector=image.GetNumberOfComponentsPerPixel() > 1

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from monai_r2unet.errors import InputError, known_error, sentence_of
+from monai_r2unet.errors import InputError, Spelling, as_argument, known_error, sentence_of
 from monai_r2unet.images.dicom_files import is_dicom
 from monai_r2unet.images.formats import READERS
 from monai_r2unet.images.masks import MASK_ENDINGS, check_mask_output, write_mask
@@ -67,6 +67,7 @@ def segment_cohort(
     probabilities: str | os.PathLike[str] | None = None,
     report: str | os.PathLike[str] | None = None,
     on_case: Callable[[CaseResult, int, int], None] | None = None,
+    spelling: Spelling = as_argument,
 ) -> list[CaseResult]:
     """Segment every case of a folder that has no mask yet.
 
@@ -83,6 +84,7 @@ def segment_cohort(
         probabilities: folder for the foreground probabilities of each case, as NIfTI; made where it is missing.
         report: JSON file for a report on all cases; one that is there already is made anew.
         on_case: called after each case with its result, the cases done and their total (of this process).
+        spelling: how options are spelled in the messages of failed cases.
 
     Returns:
         A result for each case of this process, in order of their names.
@@ -119,7 +121,7 @@ def segment_cohort(
             before = None  # of an earlier run with another ending
         result = None if overwrite else _known(output, case, before, maps)
         if result is None:
-            result = _segment_case(case, output, segmenter, allow_nonfinite, scale, maps)
+            result = _segment_case(case, output, segmenter, allow_nonfinite, scale, maps, spelling)
         if result.status != "skipped" or before is None:
             write_record(result, dest)
             write_tables(dest, outputs)
@@ -203,6 +205,7 @@ def _segment_case(
     allow_nonfinite: int,
     scale: float | str | None,
     maps: Path | None,
+    spelling: Spelling,
 ) -> CaseResult:
     started = time.perf_counter()
     made_with = describe_segmenter(segmenter)
@@ -223,7 +226,7 @@ def _segment_case(
             case.name,
             "failed",
             output.name,
-            message=sentence_of(error),
+            message=sentence_of(error, spelling),
             made_with=made_with,
             details={"input": str(case.path)},
         )
@@ -258,5 +261,7 @@ def _check_same_weights(
         if record.status != "failed" and weights != segmenter.weights_sha256:
             raise InputError(
                 f"{output} in {dest} was made with other weights (bundle {record.made_with['bundle']!r}, SHA-256 "
-                f"{weights[:12]}...): choose another folder or use --overwrite"
+                f"{weights[:12]}...): choose another folder",
+                remedy="replace all masks",
+                option="overwrite",
             )

@@ -33,8 +33,10 @@ def latest(folder: str | os.PathLike[str]) -> str:
     found = sorted(filter(is_whole, Path(folder).glob("*.pt")), key=lambda path: path.stat().st_mtime)
     if not found:
         raise InputError(
-            f"there is no checkpoint to resume from in {folder}; start without --resume, or name "
-            "the --output_dir of the training to resume"
+            f"there is no checkpoint to resume from in {folder}; start a new training",
+            remedy="name the folder of the training to resume",
+            option="output_dir",
+            value="FOLDER",
         )
     return str(found[-1])
 

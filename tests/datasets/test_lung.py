@@ -249,7 +249,7 @@ def test_float_values_are_rounded_and_clipped_to_int16() -> None:
     [
         (ct(), mask_of(ct((7, 6, 4))), r"sizes, \(7, 6, 5\) and \(7, 6, 4\)"),
         (ct(), sitk.Image([7, 6, 5], sitk.sitkUInt8), "apart in space"),
-        (ct() + 1024, mask_of(ct()), "--rescale-intercept"),
+        (ct() + 1024, mask_of(ct()), "or add an offset to its values with rescale_intercept=-1024"),
         (sitk.GetImageFromArray(np.full((1, 2, 2), np.nan)), sitk.Image([2, 2, 1], sitk.sitkUInt8), "not numbers"),
     ],
 )
@@ -309,7 +309,7 @@ def test_unknown_layout_shows_what_was_found_and_the_four(tmp_path: Path) -> Non
 def test_two_layouts_in_one_folder_ask_for_a_choice(tmp_path: Path) -> None:
     write_pairs(tmp_path / "in", ["a"])
     write_slice(tmp_path / "in", "ID_0000_Z_0001")
-    with pytest.raises(InputError, match=r"kaggle and pairs; .*--layout"):
+    with pytest.raises(InputError, match=r"kaggle and pairs: .*, or choose a layout with layout='kaggle'"):
         prepare(tmp_path / "in", tmp_path / "out")
     assert cases_in(prepare(tmp_path / "in", tmp_path / "out", layout="pairs"))["training"] == ["a"]
 
@@ -529,7 +529,7 @@ def test_a_split_file_divides_and_leaves_out(tmp_path: Path, caplog: pytest.LogC
     assert own["test"] == ["c"]
     assert len(own["training"]) == len(own["validation"]) == 1
     (tmp_path / "in/split2.csv").touch()
-    with pytest.raises(InputError, match=r"2 split files .*--split"):
+    with pytest.raises(InputError, match=r"2 split files .*, or choose one with split=.*split.*csv"):
         prepare(tmp_path / "in", tmp_path / "third")
 
 

@@ -683,7 +683,7 @@ def test_check_output(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"missing does not exist.*create it first"):
         check_output(tmp_path / "missing" / "a.nii", overwrite=False)
     (tmp_path / "a.mha").touch()
-    with pytest.raises(InputError, match=r"exists already.*--overwrite"):
+    with pytest.raises(InputError, match=r"exists already.*overwrite=True"):
         check_output(tmp_path / "a.mha", overwrite=False)
     check_output(tmp_path / "a.mha", overwrite=True)
     (tmp_path / "b.nrrd").mkdir()

@@ -149,7 +149,7 @@ def test_what_cannot_be_exported_is_told_and_leaves_nothing(
     root = str(tiny.root)
     for arguments, told in [
         ([root, "network.pt"], "unknown ending of network.pt, expected one of: .ts, .onnx"),
-        ([root, "there.ts"], "there.ts exists already: choose another name or use --overwrite"),
+        ([root, "there.ts"], "there.ts exists already: choose another name, or replace it with --overwrite"),
         ([root, "none/network.ts"], "does not exist, so network.ts cannot be written: create it first"),
         ([root, "network.ts", "--weights", str(tmp_path / "short.pt")], "is not a file of tensors saved by torch"),
         ([root, "network.onnx"], 'pip install "monai-r2unet[export]"'),

@@ -18,7 +18,7 @@ from monai_r2unet._borrowed import run_exit_functions
 from monai_r2unet.apps.cli import bundles, doctor, evaluate, export, prepare, reproduce, segment, view, worker
 from monai_r2unet.apps.cli.arguments import with_dashes
 from monai_r2unet.apps.cli.terminal import EXIT_FAILED
-from monai_r2unet.errors import EXIT_BAD_INPUT, InputError, known_error
+from monai_r2unet.errors import EXIT_BAD_INPUT, InputError, as_switch, known_error
 
 __all__ = ["VERBS", "main", "parser", "run"]
 
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         known = known_error(error)
         if isinstance(known, InputError):
-            print(f"error: {known}", file=sys.stderr)
+            print(f"error: {known.spelled(as_switch)}", file=sys.stderr)
             return EXIT_BAD_INPUT
         if isinstance(error, OSError | MemoryError):  # not the input's fault, and not ours
             print(f"error: {str(error) or 'not enough memory: close other programs'}", file=sys.stderr)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from monai_r2unet.apps.cli.arguments import positive
 from monai_r2unet.apps.cli.terminal import EXIT_DONE, EXIT_NOTHING_FOUND, EXIT_SOME_FAILED, ProgressBar
-from monai_r2unet.errors import InputError
+from monai_r2unet.errors import InputError, as_switch
 from monai_r2unet.inference.startup import import_monai_for_segmentation, keep_freed_memory
 
 if TYPE_CHECKING:
@@ -164,6 +164,7 @@ def _segment_cohort(options: argparse.Namespace) -> int:
             probabilities=options.probabilities,
             report=options.report,
             on_case=tell,
+            spelling=as_switch,
         )
     failed = failures_everywhere(sum(result.status == "failed" for result in results))
     return EXIT_SOME_FAILED if failed else EXIT_DONE

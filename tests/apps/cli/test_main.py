@@ -22,6 +22,7 @@ import torch
 from monai_r2unet.apps.cli.arguments import with_dashes
 from monai_r2unet.apps.cli.main import main, parser
 from monai_r2unet.bundle import list_bundles
+from monai_r2unet.errors import InputError, as_setting, as_switch, sentence_of
 from monai_r2unet.files import sha256
 from monai_r2unet.images.grid import same_grid
 from monai_r2unet.images.reading import read_image
@@ -270,6 +271,22 @@ def test_options_have_dashes_or_underscores_and_values_stay_as_they_are() -> Non
     assert vars(dashes) == {**vars(underscores), "data": "-"}
     words = ["view", "--", "--my_image.png"]
     assert parser().parse_args(list(with_dashes(words))).image == "--my_image.png"
+
+
+def test_each_program_spells_the_option_that_helps_its_own_way(work: Path, run: Run) -> None:
+    """Python, the command line and MONAI's; a program without the option leaves it out."""
+    error = InputError("a 3 b", remedy="read them as 0", option="allow_nonfinite", value=3)
+    assert str(error) == "a 3 b, or read them as 0 with allow_nonfinite=3"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    assert sentence_of(error, as_switch) == "a 3 b, or read them as 0 with --allow-nonfinite 3"
+    assert sentence_of(error, as_setting) == "a 3 b, or read them as 0 with --allow_nonfinite 3"
+    assert sentence_of(error) == "a 3 b"
+    Path("cases").mkdir()
+    Path(holed()).rename("cases/holed.nii.gz")
+    code, _, err = run("segment", "cases", "masks", "--bundle", "lung")
+    assert code == 3
+    assert "failed: holed: the image has 3 voxels that are NaN or infinite: repair it, or read them as -1024" in err
+    assert "--allow-nonfinite 3\n" in err
 
 
 def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(
