@@ -121,7 +121,9 @@ class Segmenter:
             installed or not for the device, or missing, damaged or unfitting weights.
 
     Example:
-        >>> mask = Segmenter("lung")("chest.nii.gz")  # doctest: +SKIP
+        >>> mask = Segmenter("lung")("chest.nii.gz")
+        >>> mask.GetPixelIDTypeAsString()
+        '8-bit unsigned integer'
     """
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib.util
 import re
 import subprocess
@@ -9,6 +10,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import SimpleITK as sitk
+
+from tests.helpers.lung_examples import small_ct
 
 CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?:\]\(|^\[[^\]]+\]: )([^)\s]+)", re.MULTILINE)
@@ -59,6 +63,25 @@ def test_every_page_of_the_docs_is_in(name: str, repository: Path) -> None:
     missing = [page for page in pages(repository) if page.is_relative_to(docs) and page.name != "index.md"]
     missing = [page for page in missing if page.relative_to(docs).as_posix() not in text]
     assert not missing
+
+
+def test_the_examples_in_all_docstrings_run(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder with a scan, as a user has one."""
+    sitk.WriteImage(small_ct(slices=2), str(tmp_path / "chest.nii.gz"))
+    monkeypatch.chdir(tmp_path)
+    for path in sorted((repository / "monai_r2unet").rglob("*.py")):
+        if ">>> " in path.read_text(encoding="utf-8"):
+            name = ".".join(path.relative_to(repository).with_suffix("").parts)
+            results = doctest.testmod(importlib.import_module(name))
+            assert results.attempted > 0, name
+            assert results.failed == 0, name
+
+
+def test_the_files_that_the_workflow_names_exist(repository: Path) -> None:
+    text = (repository / ".github" / "workflows" / "checks.yml").read_text(encoding="utf-8")
+    named = re.findall(r"\btests/[\w/.]+", text)
+    assert named
+    assert [name for name in named if not (repository / name).exists()] == []
 
 
 def module(path: Path) -> ModuleType:

@@ -285,7 +285,7 @@ def test_each_program_spells_the_option_that_helps_its_own_way(work: Path, run: 
     Path(holed()).rename("cases/holed.nii.gz")
     code, _, err = run("segment", "cases", "masks", "--bundle", "lung")
     assert code == 3
-    assert "failed: holed: the image has 3 voxels that are NaN or infinite: repair it, or read them as -1024" in err
+    assert "failed: holed: the image has 3 voxels that are NaN or infinite: repair it, or read them as -1000" in err
     assert "--allow-nonfinite 3\n" in err
 
 
