@@ -60,14 +60,14 @@ def test_training_on_the_embedded_sample(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     results = json.loads((out / "results.json").read_text())
-    assert (results["training_images"], results["validation_images"], results["patch_size"]) == (47, 16, 32)
+    assert (results["training_images"], results["validation_images"], results["patch_size"]) == (31, 16, 32)
     (shown,) = re.findall(r"^val_best_threshold +([\d.]+)$", done.stdout, re.MULTILINE)
     assert shown == f"{results['validation']['val_best_threshold']:.4f}"
     best = max(history(out), key=lambda row: row["val_dice"])
     assert results["best_epoch"] == best["epoch"]
     assert results["validation"]["val_dice"] == pytest.approx(best["val_dice"], abs=1e-6)
     R2UNet(in_channels=3).load_state_dict(torch.load(out / "model.pt", weights_only=True))
-    assert checkpoint(out, 2)["trainer"]["iteration"] == 2  # 47 images in thirties, twice; the rest is left out
+    assert checkpoint(out, 2)["trainer"]["iteration"] == 2  # 31 images in thirties, twice; the rest is left out
 
 
 def test_evaluating_inference_and_segment_agree(
