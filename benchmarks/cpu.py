@@ -18,7 +18,7 @@ from benchmarks import measure, peers, volumes
 from monai_r2unet.bundle import find_bundle
 from monai_r2unet.inference.config import InferenceConfig
 from monai_r2unet.inference.engines import OpenVINONetwork
-from monai_r2unet.inference.inferers import fastest_type, run_fast
+from monai_r2unet.inference.precision import fastest_type, run_fast
 from monai_r2unet.networks.weights import load_weights
 
 CPU = torch.device("cpu")

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from monai_r2unet.errors import InputError
 
 if TYPE_CHECKING:
-    from monai_r2unet.inference.segmenter import Segmentation, Segmenter
+    from monai_r2unet.inference.segmentation import Segmentation
+    from monai_r2unet.inference.segmenter import Segmenter
     from monai_r2unet.networks.nets import AttentionR2UNet, ForwardUNet, R2UNet, ResUNet, RUNet
     from monai_r2unet.networks.registration import register
 
@@ -34,7 +35,8 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(("AttentionR2UNet", "ForwardUNet", "R2UNet", "RUNet", "ResUNet"), "monai_r2unet.networks.nets"),
-    **dict.fromkeys(("Segmentation", "Segmenter"), "monai_r2unet.inference.segmenter"),
+    "Segmentation": "monai_r2unet.inference.segmentation",
+    "Segmenter": "monai_r2unet.inference.segmenter",
     "register": "monai_r2unet.networks.registration",
 }
 

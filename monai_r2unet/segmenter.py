@@ -1,5 +1,6 @@
-"""The public address of `Segmenter`, which is defined in `monai_r2unet.inference.segmenter`."""
+"""The public address of `Segmenter` and `Segmentation`."""
 
-from monai_r2unet.inference.segmenter import Segmentation, Segmenter
+from monai_r2unet.inference.segmentation import Segmentation
+from monai_r2unet.inference.segmenter import Segmenter
 
 __all__ = ["Segmentation", "Segmenter"]

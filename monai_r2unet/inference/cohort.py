@@ -31,7 +31,8 @@ from monai_r2unet.inference.cohort_records import (
     write_tables,
 )
 from monai_r2unet.inference.reports import describe_result, describe_segmenter
-from monai_r2unet.inference.segmenter import Segmentation, Segmenter
+from monai_r2unet.inference.segmentation import Segmentation
+from monai_r2unet.inference.segmenter import Segmenter
 from monai_r2unet.provenance import versions
 
 __all__ = ["is_cohort", "segment_cohort"]

@@ -22,7 +22,8 @@ from torch import nn
 
 from monai_r2unet.errors import InputError, first_line
 from monai_r2unet.inference.export import onnx_session, run_onnx, to_onnx, to_torchscript
-from monai_r2unet.inference.inferers import fastest_type, is_out_of_memory
+from monai_r2unet.inference.inferers import is_out_of_memory
+from monai_r2unet.inference.precision import fastest_type
 from monai_r2unet.inference.startup import hidden_modules
 
 __all__ = ["ENGINES", "Engine", "ONNXRuntimeNetwork", "OpenVINONetwork", "check_engine", "with_engine"]

@@ -15,8 +15,8 @@ from monai.utils import convert_to_dst_type, convert_to_tensor
 from torch import nn
 from torch.nn import functional
 
-from monai_r2unet._borrowed import cpu_has_bfloat16
 from monai_r2unet.errors import InputError, NotEnoughMemoryError
+from monai_r2unet.inference.precision import run_fast
 from monai_r2unet.transforms.fit import (
     field_of_view_scale,
     fit_in_plane,
@@ -26,31 +26,7 @@ from monai_r2unet.transforms.fit import (
     rescale,
 )
 
-__all__ = ["MixedPrecisionInferer", "SliceBySliceInferer", "fastest_type", "run_fast"]
-
-
-def fastest_type(device: torch.device) -> torch.dtype:
-    """The floating point type that ``device`` runs networks fastest in.
-
-    On the CPU that is bfloat16 where the processor has it (AVX512-BF16 or AMX; emulated, it is slower), on CUDA
-    bfloat16 or, before Ampere, float16; else float32.
-    """
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if device.type == "cpu" and cpu_has_bfloat16():
-        return torch.bfloat16
-    return torch.float32
-
-
-def run_fast(network: Callable[..., torch.Tensor], images: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-    """What ``network`` makes of ``images`` (N, C, H, W), as float32, computed in the `fastest_type` of their device.
-
-    And channels-last, the memory layout in which convolutions are fastest.
-    """
-    dtype = fastest_type(images.device)
-    images = images.contiguous(memory_format=torch.channels_last)
-    with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
-        return network(images, *args, **kwargs).float()
+__all__ = ["MixedPrecisionInferer", "SliceBySliceInferer"]
 
 
 class MixedPrecisionInferer(SimpleInferer):

@@ -7,7 +7,8 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from monai_r2unet.inference.segmenter import Segmentation, Segmenter
+from monai_r2unet.inference.segmentation import Segmentation
+from monai_r2unet.inference.segmenter import Segmenter
 
 __all__ = ["describe_result", "describe_segmenter"]
 

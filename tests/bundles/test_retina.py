@@ -21,7 +21,7 @@ from sklearn.metrics import roc_auc_score
 from monai_r2unet.apps.cli.main import main
 from monai_r2unet.errors import find_input_error
 from monai_r2unet.images.reading import read_image
-from monai_r2unet.inference.inferers import run_fast
+from monai_r2unet.inference.precision import run_fast
 from monai_r2unet.metrics import confusion
 from monai_r2unet.networks import ForwardUNet, R2UNet
 from monai_r2unet.transforms.photographs import Standardize

@@ -27,7 +27,8 @@ from monai_r2unet.errors import InputError
 from monai_r2unet.images.grid import same_grid
 from monai_r2unet.images.writing import write_image
 from monai_r2unet.inference.engines import MOST_SIZES, OpenVINONetwork, check_engine, with_engine
-from monai_r2unet.inference.inferers import SliceBySliceInferer, fastest_type
+from monai_r2unet.inference.inferers import SliceBySliceInferer
+from monai_r2unet.inference.precision import fastest_type
 from monai_r2unet.networks import AttentionR2UNet, R2UNet
 from monai_r2unet.networks.weights import load_weights
 from tests.helpers.lung_examples import LUNG, SIZE, copy_bundle, small_ct

@@ -28,7 +28,8 @@ from monai_r2unet.images.reading import read_image
 from monai_r2unet.inference.config import InferenceConfig
 from monai_r2unet.inference.engines import ONNXRuntimeNetwork, check_engine, with_engine
 from monai_r2unet.inference.export import TOLERANCE, export_network, onnx_session, run_onnx, to_torchscript
-from monai_r2unet.inference.inferers import SliceBySliceInferer, fastest_type
+from monai_r2unet.inference.inferers import SliceBySliceInferer
+from monai_r2unet.inference.precision import fastest_type
 from monai_r2unet.networks import AttentionR2UNet, R2UNet
 from monai_r2unet.networks.weights import load_weights
 from tests.helpers.lung_examples import LUNG, copy_bundle, small_ct

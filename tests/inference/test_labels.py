@@ -19,7 +19,7 @@ from monai_r2unet.errors import InputError
 from monai_r2unet.images.masks import write_mask
 from monai_r2unet.images.writing import write_image
 from monai_r2unet.inference.inferers import SliceBySliceInferer
-from monai_r2unet.inference.segmenter import Segmentation
+from monai_r2unet.inference.segmentation import Segmentation
 from monai_r2unet.networks import R2UNet
 from tests.helpers.labelled_bundles import LABELS, make_bundle, three_parts
 
