@@ -3,8 +3,9 @@
     MONAI_R2UNET_DATA=<data> python -m benchmarks.lung_data lung_data
 
 Writes volumes, masks and `datalist.json`: LCTSC and the paper's (Kaggle) slices by their split tables, the COVID
-patients of `covid20` by patient. Each entry's `weight` says how often one of its slices is drawn in training relative
-to others; together the slices of each source are drawn as `SHARES` says.
+patients of `covid20` by patient. Masks have the right lung as 1 and the left as 2. Each entry's `weight` says how
+often one of its slices is drawn in training relative to others; together the slices of each source are drawn as
+`SHARES` says.
 
 The pixel size of the Kaggle slices and of `covid20` is not known: they get one by which they are 400 mm wide, the
 extent that the network's square has at least.
@@ -17,10 +18,10 @@ import os
 import sys
 from pathlib import Path
 
-import numpy as np
 import SimpleITK as sitk
 
 from monai_r2unet.datasets.datalist import write_datalist
+from monai_r2unet.images.sides import split_sides
 
 SHARES = {"lctsc": 0.4, "kaggle": 0.2, "covid20": 0.4}
 EXTENT = 400.0  # mm, of images whose pixel size is not known
@@ -99,9 +100,8 @@ def main() -> None:
             if split == "training":
                 entry["weight"] = round(SHARES[source] / slices, 8)
             sitk.WriteImage(sitk.Cast(image, sitk.sitkInt16), str(out / str(entry["image"])), useCompression=True)
-            lung = sitk.GetImageFromArray((sitk.GetArrayViewFromImage(mask) > 0).astype(np.uint8))
-            lung.CopyInformation(image)
-            sitk.WriteImage(lung, str(out / str(entry["label"])), useCompression=True)
+            mask.CopyInformation(image)
+            sitk.WriteImage(split_sides(image, mask), str(out / str(entry["label"])), useCompression=True)
             datalist[split].append(entry)
         print(f"{source}: {slices} slices for training")
     write_datalist(out, datalist)

@@ -65,6 +65,7 @@ def segment_cohort(
     overwrite: bool = False,
     allow_nonfinite: int = 0,
     scale: float | str | None = None,
+    clean_up: bool = True,
     probabilities: str | os.PathLike[str] | None = None,
     report: str | os.PathLike[str] | None = None,
     on_case: Callable[[CaseResult, int, int], None] | None = None,
@@ -82,6 +83,7 @@ def segment_cohort(
         overwrite: segment all cases anew.
         allow_nonfinite: accept that many NaN or infinite voxels in each case.
         scale: factor, or diameter of the field of view, of all photographs; see `Segmenter`.
+        clean_up: see `Segmenter.run`.
         probabilities: folder for the foreground probabilities of each case, as NIfTI; made where it is missing.
         report: JSON file for a report on all cases; one that is there already is made anew.
         on_case: called after each case with its result, the cases done and their total (of this process).
@@ -122,7 +124,7 @@ def segment_cohort(
             before = None  # of an earlier run with another ending
         result = None if overwrite else _known(output, case, before, maps)
         if result is None:
-            result = _segment_case(case, output, segmenter, allow_nonfinite, scale, maps, spelling)
+            result = _segment_case(case, output, segmenter, allow_nonfinite, scale, clean_up, maps, spelling)
         if result.status != "skipped" or before is None:
             write_record(result, dest)
             write_tables(dest, outputs)
@@ -205,6 +207,7 @@ def _segment_case(
     segmenter: Segmenter,
     allow_nonfinite: int,
     scale: float | str | None,
+    clean_up: bool,
     maps: Path | None,
     spelling: Spelling,
 ) -> CaseResult:
@@ -214,7 +217,13 @@ def _segment_case(
         check_mask_output(output, case.path, overwrite=True)
         image, notes = read_image_with_notes(case.path)
         seconds = {"read": time.perf_counter() - started}
-        result = segmenter.run(image, allow_nonfinite=allow_nonfinite, scale=scale, probabilities=maps is not None)
+        result = segmenter.run(
+            image,
+            allow_nonfinite=allow_nonfinite,
+            scale=scale,
+            clean_up=clean_up,
+            probabilities=maps is not None,
+        )
         segmented = time.perf_counter()
         if result.probabilities is not None and maps is not None:  # first: the mask's presence says that all is done
             write_image(result.probabilities, maps / f"{case.name}{MAP_ENDING}", overwrite=True)

@@ -41,6 +41,7 @@ from monai_r2unet.inference.inferers import SliceBySliceInferer
 from monai_r2unet.inference.precision import fastest_type
 from monai_r2unet.inference.segmentation import Segmentation
 from monai_r2unet.networks.weights import load_weights
+from monai_r2unet.transforms.components import RemoveIslandsd
 from monai_r2unet.transforms.fit import field_of_view_scale
 from monai_r2unet.transforms.metatensor import from_metatensor, to_metatensor
 
@@ -109,7 +110,10 @@ class Segmenter:
             self.inferer.cpu_fallback = cpu_fallback
             self.inferer.float32 = self.inferer.float32 or float32 or ENGINES[engine].float32_only
         self.network = with_engine(engine, self.network, float32=self.precision == "float32")
-        self.postprocessing = _without(config.part("postprocessing"), SaveImaged)
+        postprocessing = _without(config.part("postprocessing"), SaveImaged)
+        # What cleans masks cannot work on probabilities: it comes last, on the image's own grid.
+        self.postprocessing = _without(postprocessing, RemoveIslandsd)
+        self.clean_up = [step.remove for step in postprocessing.transforms if isinstance(step, RemoveIslandsd)]
         # MONAI's transforms switch their own tracing off and on again while they are inverted
         # (https://github.com/Project-MONAI/MONAI/issues/8056).
         self._transforming = threading.Lock()
@@ -127,6 +131,7 @@ class Segmenter:
         spacing: tuple[float, float, float] | None = None,
         probabilities: bool = False,
         scale: float | str | None = None,
+        clean_up: bool = True,
     ) -> Any:
         """Segment one image.
 
@@ -139,6 +144,7 @@ class Segmenter:
                 of each: a vector image, or a MetaTensor or array with the labels as first axis.
             scale: of a fundus photograph whose field of view cannot be found: the factor by which it is resized for the
                 network, or the diameter of its field of view in pixels, as ``"1400px"``.
+            clean_up: Remove islands from the mask of a volume, if the bundle's postprocessing does; probabilities stay.
 
         Returns:
             The mask on the image's own grid, in the image's own kind (a SimpleITK image for a path): uint8, 0
@@ -148,7 +154,7 @@ class Segmenter:
             InputError: if the image cannot be read or is not one that the bundle can work on.
         """
         grid = as_sitk(image, self.bundle.image_format["num_channels"], spacing)
-        result = self.run(grid, probabilities=probabilities, scale=scale)
+        result = self.run(grid, probabilities=probabilities, scale=scale, clean_up=clean_up)
         for sentence in result.warnings:
             warnings.warn(sentence, stacklevel=2)
         mask = as_kind_of(result.mask, image)
@@ -161,6 +167,7 @@ class Segmenter:
         probabilities: bool = False,
         allow_nonfinite: int = 0,
         scale: float | str | None = None,
+        clean_up: bool = True,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> Segmentation:
         """Segment a SimpleITK image, and report warnings and times.
@@ -170,6 +177,7 @@ class Segmenter:
             probabilities: keep the foreground probabilities too.
             allow_nonfinite: accept that many NaN or infinite voxels, read as the lowest value of the window.
             scale: see :meth:`__call__`.
+            clean_up: see :meth:`__call__`.
             on_progress: called after each batch with the slices done and their total.
 
         Raises:
@@ -210,7 +218,10 @@ class Segmenter:
             probability = sitk.Compose(each) if len(each) > 1 else each[0]
             decided = restored.as_tensor()
             restored = decided.argmax(0, keepdim=True) if self.inferer.softmax else decided >= self.inferer.threshold
-        mask = from_metatensor(restored[0].to(torch.uint8), image)
+        restored = restored.to(torch.uint8)
+        for clean in self.clean_up if clean_up else ():
+            restored = clean(restored)
+        mask = from_metatensor(restored[0], image)
         finished = time.perf_counter()
         seconds = {"prepare": prepared - started, "infer": inferred - prepared, "restore": finished - inferred}
         return Segmentation(mask, probability, notes, factors, seconds, self.bundle.label_names)

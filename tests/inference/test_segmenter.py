@@ -16,6 +16,7 @@ from monai.data import MetaTensor
 
 from monai_r2unet import Segmenter
 from monai_r2unet.errors import InputError
+from monai_r2unet.images.components import remove_islands
 from monai_r2unet.images.grid import same_grid
 from monai_r2unet.images.writing import write_image
 from monai_r2unet.inference.devices import choose_device
@@ -91,14 +92,14 @@ def test_metatensors_of_other_types_are_taken(segmenter: Segmenter, ct: sitk.Ima
 
 
 def test_probabilities_are_those_behind_the_mask(segmenter: Segmenter, ct: sitk.Image) -> None:
-    mask, probabilities = segmenter(ct, probabilities=True)
+    mask, probabilities = segmenter(ct, probabilities=True, clean_up=False)
     assert probabilities.GetPixelID() == sitk.sitkFloat32
     assert same_grid(probabilities, ct)
     assert values(probabilities).min() >= 0
     assert values(probabilities).max() <= 1
     assert len(np.unique(values(probabilities))) > 1000
     np.testing.assert_array_equal(values(mask), values(probabilities) >= 0.5)
-    np.testing.assert_array_equal(values(mask), values(segmenter(ct)))
+    np.testing.assert_array_equal(values(mask), values(segmenter(ct, clean_up=False)))
     of_tensor = segmenter(to_metatensor(ct), probabilities=True)[1]
     assert of_tensor.dtype == torch.float32
     np.testing.assert_array_equal(of_tensor.numpy(), values(probabilities).transpose(2, 1, 0))
@@ -123,7 +124,7 @@ def test_batch_size_and_repetition_change_nothing(segmenter: Segmenter, weights:
 
 
 def test_one_axial_slice_is_enough(segmenter: Segmenter, ct: sitk.Image) -> None:
-    np.testing.assert_array_equal(values(segmenter(ct[:, :, 1:2]))[0], values(segmenter(ct))[1])
+    np.testing.assert_array_equal(values(segmenter(ct[:, :, 1:2]))[0], values(segmenter(ct, clean_up=False))[1])
 
 
 def test_two_threads_on_one_segmenter_get_the_masks_and_probabilities_of_a_single_one(
@@ -271,3 +272,24 @@ def test_unknown_bundles_and_devices_are_refused(weights: Path) -> None:
             choose_device(device)
     assert choose_device("cpu") == torch.device("cpu")
     assert choose_device("auto").type in ("cpu", "cuda")
+
+
+# ---- clean-up --------------------------------------------------------------------------------------------------------
+
+
+def test_islands_go_unless_they_are_wanted(segmenter: Segmenter, ct: sitk.Image) -> None:
+    raw = segmenter.run(ct, clean_up=False).mask
+    cleaned = segmenter.run(ct)
+    expected = remove_islands(values(raw), least_share=0.02)
+    assert not np.array_equal(expected, values(raw))  # the network of this test leaves some
+    assert np.array_equal(values(cleaned.mask), expected)
+    assert cleaned.voxels == np.count_nonzero(expected)
+    with_probabilities = segmenter.run(ct, probabilities=True)
+    assert np.array_equal(values(with_probabilities.mask), expected)
+    assert np.array_equal(values(with_probabilities.probabilities) >= 0.5, values(raw) > 0)  # these stay as they are
+
+
+def test_a_single_slice_keeps_its_islands(segmenter: Segmenter, ct: sitk.Image) -> None:
+    for z in range(0, ct.GetSize()[2], 5):
+        one = ct[:, :, z : z + 1]
+        assert np.array_equal(values(segmenter.run(one).mask), values(segmenter.run(one, clean_up=False).mask))

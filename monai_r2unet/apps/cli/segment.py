@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FACTOR|PIXELSpx",
         help="retina, where the field of view is not found: factor (0.5), or the field of view's diameter (1400px)",
     )
+    parser.add_argument("--no-clean-up", action="store_true", help="keep the islands of a volume's mask")
     parser.add_argument("--series", help="series UID, where the folder holds several DICOM series")
     parser.add_argument("--ending", help="of the masks of a folder of cases: .nii.gz (default), .seg.nrrd, .dcm, ...")
     parser.add_argument(
@@ -96,6 +97,7 @@ def _segment_image(options: argparse.Namespace) -> int:
             probabilities=bool(options.probabilities),
             allow_nonfinite=options.allow_nonfinite,
             scale=options.scale,
+            clean_up=not options.no_clean_up,
             on_progress=bar.update,
         )
     for sentence in result.warnings:
@@ -161,6 +163,7 @@ def _segment_cohort(options: argparse.Namespace) -> int:
             overwrite=options.overwrite,
             allow_nonfinite=options.allow_nonfinite,
             scale=options.scale,
+            clean_up=not options.no_clean_up,
             probabilities=options.probabilities,
             report=options.report,
             on_case=tell,

@@ -4,7 +4,7 @@
 
     {"cmd": "run", "job": 7, "bundle": "lung", "input": "ct.nrrd", "output": "lung.seg.nrrd", "device": "auto",
      "slices": [100], "weights": "own.pt", "batch_size": 4, "overwrite": true, "cpu_fallback": true,
-     "trust_bundle": true, "engine": "torch", "scale": "1400px"}
+     "trust_bundle": true, "engine": "torch", "scale": "1400px", "clean_up": true}
     {"cmd": "cancel"}    every run that was asked for before
     {"cmd": "quit"}      the same, and leave
 
@@ -15,7 +15,8 @@ grid. ``cpu_fallback``: go on on the CPU when the GPU is full. ``trust_bundle``:
 bundle that is not shipped, whose configuration can execute any code. ``engine``: what runs the network, ``torch`` or
 another of `monai_r2unet.inference.engines`. ``scale``: of a fundus photograph whose field of view cannot be found, the
 factor by which it is resized for the network or, as a string that ends in ``px``, the diameter of its field of view in
-pixels. A run waits for those before it.
+pixels. ``clean_up``: remove islands from the mask of a volume, if the bundle does; where only some slices are
+segmented, nothing is removed. A run waits for those before it.
 
 Events leave on standard output, one a line, prefixed with ``@@`` so that nothing printed by others can pass for one::
 
@@ -66,6 +67,7 @@ class Request:
     trust_bundle: bool = False
     engine: str = "torch"
     scale: float | str | None = None
+    clean_up: bool = True
 
 
 Answer = tuple[str, dict[str, Any]]  # the event that ends a run, and what it carries
@@ -120,6 +122,7 @@ FIELDS = {
     "trust_bundle": Field("bool", _flag),
     "engine": Field("str", _text),
     "scale": Field("float | str | None", _number_or_text, optional=True),
+    "clean_up": Field("bool", _flag),
 }
 REQUIRED = ("bundle", "input", "output")
 

@@ -72,7 +72,8 @@ class Runner:
         segmenter = self._segmenter(run)
         loaded = time.perf_counter()
         run.stop_if_cancelled()
-        result = segmenter.run(part, scale=request.scale, on_progress=progress)
+        clean_up = request.clean_up and request.slices is None
+        result = segmenter.run(part, scale=request.scale, clean_up=clean_up, on_progress=progress)
         for sentence in result.warnings:
             warn(sentence)
         mask = result.mask if request.slices is None else put_slices(result.mask, request.slices, image)

@@ -45,6 +45,7 @@ def test_a_scale_is_a_number_a_text_or_null(scale: float | str | None) -> None:
         ("slices", 3, "list[int] | None"),
         ("slices", [1, True], "list[int] | None"),
         ("overwrite", 1, "bool"),
+        ("clean_up", None, "bool"),
         ("weights", 5, "str | None"),
     ],
 )
