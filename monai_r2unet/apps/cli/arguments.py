@@ -10,10 +10,10 @@ __all__ = ["learning_rate", "natural", "positive", "with_dashes"]
 
 
 def with_dashes(arguments: Sequence[str]) -> Iterator[str]:
-    """The arguments with the options' underscores, which MONAI's own command line has, as dashes."""
+    """The arguments, with underscores in options (as on MONAI's command line) replaced by dashes."""
     words = iter(arguments)
     for word in words:
-        if word == "--":  # what follows are no options
+        if word == "--":  # no options follow
             yield word
             yield from words
         elif word.startswith("--"):
@@ -24,14 +24,14 @@ def with_dashes(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def positive(text: str) -> int:
-    """A whole number from 1."""
+    """An integer, 1 or more."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more, got {text!r}")
     return int(text)
 
 
 def natural(text: str) -> int:
-    """A whole number from 0."""
+    """An integer, 0 or more."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"must be a whole number, 0 or more, got {text!r}")
     return int(text)

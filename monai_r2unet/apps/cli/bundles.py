@@ -1,4 +1,4 @@
-"""The verb ``list``: the bundles there are."""
+"""The verb ``list``: the available bundles."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from monai_r2unet.bundle import list_bundles
 
 __all__ = ["HELP", "add_arguments", "run"]
 
-HELP = "the bundles there are"
+HELP = "list the available bundles"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb."""
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the bundles there are."""
+    """Print the available bundles."""
     rows = [
         {
             "name": bundle.name,

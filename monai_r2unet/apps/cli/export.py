@@ -14,7 +14,7 @@ HELP = "write a bundle's network as TorchScript or ONNX, for other programs"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb."""
     parser.add_argument("bundle", help="name (see `monai-r2unet list`) or folder of the bundle")
-    parser.add_argument("output", help="file to write, its ending names the format: .ts (TorchScript) or .onnx")
+    parser.add_argument("output", help="output file; its ending selects the format: .ts (TorchScript) or .onnx")
     parser.add_argument("--weights", help="weights of your own training instead of the bundle's")
     parser.add_argument("--trust-bundle", action="store_true", help="allow code in a bundle that is not shipped")
     parser.add_argument("--overwrite", action="store_true", help="replace existing output")

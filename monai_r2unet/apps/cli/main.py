@@ -37,10 +37,10 @@ VERBS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit code."""
+    """Run a verb; returns the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
     options = parser().parse_args(list(with_dashes(words)))
-    # typeshed asks for each parameter by name, of which ours takes the last four as one.
+    # typeshed names every parameter; ours collects the last four.
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     verb: Callable[[argparse.Namespace], int] = options.run
     try:
@@ -60,10 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run() -> NoReturn:
-    """The program: `main`, and then out without the interpreter's farewell, half a second once torch is imported."""
+    """The program: `main`, then exit without the interpreter's shutdown, which torch makes slow (half a second)."""
     code = main()
-    run_exit_functions()  # what libraries asked for is still done
-    with contextlib.suppress(OSError):  # whoever read our output may be gone
+    run_exit_functions()  # as registered by libraries
+    with contextlib.suppress(OSError):  # the reader of our output may be gone
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code)
@@ -83,6 +83,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
-    """Sentences for the user, without the line of code they come from; other libraries' notices are not for them."""
+    """Print our warnings as plain sentences; those of other libraries are not for the user."""
     if category is UserWarning:
         print(f"warning: {message}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The verb ``prepare``: a data set in the form that the bundles read."""
+"""The verb ``prepare``: convert a data set for training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from monai_r2unet.datasets import DATASETS
 
 __all__ = ["HELP", "add_arguments", "run"]
 
-HELP = "bring a public data set, or your own, into the form the bundles read"
+HELP = "convert a public data set, or your own, for training"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,26 +20,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     datasets = parser.add_subparsers(dest="dataset", required=True, metavar="BUNDLE")
     for name, what in DATASETS.items():
         dataset = datasets.add_parser(name, help=what)
-        dataset.add_argument(
-            "source", help="folder of the data as downloaded" + (", or its archive" * (name != "lung"))
-        )
-        dataset.add_argument("dest", help="folder to write to; an existing one is added to")
+        dataset.add_argument("source", help="folder with the downloaded data" + (", or its archive" * (name != "lung")))
+        dataset.add_argument("dest", help="folder to write to, or to add to")
         if name == "lung":
-            dataset.add_argument("--layout", help="luna16, lctsc, kaggle or pairs; found out where not given")
+            dataset.add_argument("--layout", help="luna16, lctsc, kaggle or pairs (default: detected)")
             dataset.add_argument("--split", metavar="CSV", type=Path, help="table with the columns case and split")
-            dataset.add_argument("--slices-per-case", type=positive, help="keep that many axial slices of each volume")
-            dataset.add_argument("--rescale-intercept", type=float, help="added to the stored values to give HU")
-            dataset.add_argument("--seed", type=int, default=0, help="of the split, where none is given")
+            dataset.add_argument(
+                "--slices-per-case", type=positive, help="number of axial slices to keep of each volume"
+            )
+            dataset.add_argument("--rescale-intercept", type=float, help="offset from the stored values to HU")
+            dataset.add_argument("--seed", type=int, default=0, help="seed of the split, if none is given")
         if name == "skin":
-            dataset.add_argument("--split", metavar="CSV", help="table with the columns case and split, or: official")
+            dataset.add_argument("--split", metavar="CSV", help='table with the columns case and split, or "official"')
 
 
 def run(options: argparse.Namespace) -> int:
-    """Bring a data set into the form the bundles read."""
+    """Convert a data set for training."""
     from monai_r2unet.datasets.datalist import SPLITS
 
     prepare = import_module(f"monai_r2unet.datasets.{options.dataset}").prepare
-    # What is left are the options that only this data set has, under the names of the function's arguments.
+    # The remaining options are those of this data set only, named like the function's arguments.
     own = {key: value for key, value in vars(options).items() if key not in ("run", "dataset", "source", "dest")}
     with ProgressBar("Preparing") as bar:
         datalist = prepare(Path(options.source), Path(options.dest), **own, progress=bar.update)

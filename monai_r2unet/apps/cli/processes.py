@@ -1,4 +1,4 @@
-"""What several processes of one command tell each other."""
+"""Communication between the processes of one command."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ __all__ = ["failures_everywhere"]
 
 
 def failures_everywhere(failed: int) -> int:
-    """The failed cases of all processes that torchrun started, once all have finished; elsewhere ``failed`` itself.
+    """Sum of the failed cases of all processes under torchrun, after all have finished; otherwise ``failed`` itself.
 
-    torchrun ends every process as soon as one leaves with an error, so that whoever has failures must wait for the
-    others.
+    torchrun ends every process as soon as one exits with an error, so one with failures has to wait for the others.
     """
     if not torch.distributed.is_torchelastic_launched():
         return failed

@@ -18,25 +18,28 @@ HELP = "train and test the paper's networks under its protocol"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb."""
-    parser.add_argument("dataset", choices=DATASETS, help="whose bundle is trained")
-    parser.add_argument("--data", "--dataset-dir", metavar="FOLDER", help="as `prepare` writes it; default: its sample")
+    parser.add_argument("dataset", choices=DATASETS, help="data set, and the bundle to train")
     parser.add_argument(
-        "--out", required=True, metavar="FOLDER", help="of the results; a second call does what is missing"
+        "--data",
+        "--dataset-dir",
+        metavar="FOLDER",
+        help="data folder written by `prepare` (default: the bundle's sample)",
     )
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="folder for the results; a second call resumes")
     parser.add_argument(
         "--networks", nargs="+", choices=NETWORKS, default=NETWORKS, help="default: all", metavar="NAME"
     )
     parser.add_argument("--seeds", nargs="+", type=natural, default=(0, 1, 2), help="default: 0 1 2", metavar="N")
     parser.add_argument(
-        "--protocol", choices=PROTOCOLS, default="paper", help="the paper's recipe (default) or the bundle's"
+        "--protocol", choices=PROTOCOLS, default="paper", help="recipe of the paper (default) or of the bundle"
     )
     parser.add_argument("--recurrences", type=positive, default=2, metavar="T", help="the paper's t, default 2")
-    parser.add_argument("--name", help="what the data are called in the tables, such as lctsc; default: DATASET")
+    parser.add_argument("--name", help="name of the data in the tables, such as lctsc (default: DATASET)")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda:0, ...")
     for budget in BUDGET:
         number = learning_rate if budget == "lr" else positive
         option = "--" + budget.replace("_", "-")
-        parser.add_argument(option, type=number, metavar="N", help="of each training, in place of the protocol's")
+        parser.add_argument(option, type=number, metavar="N", help="replaces the protocol's value in every training")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb."""
     parser.add_argument("input", help="image file, folder with one DICOM series, or folder of such cases")
     parser.add_argument(
-        "output", help="mask: .nii.gz, .nrrd, .mha, .seg.nrrd, .dcm (SEG), .rtstruct.dcm, ...; a folder for cases"
+        "output",
+        help="mask: .nii.gz, .nrrd, .mha, .seg.nrrd, .dcm (SEG), .rtstruct.dcm, ...; for a folder of cases, a folder",
     )
     parser.add_argument("--bundle", required=True, help="name (see `monai-r2unet list`) or folder of the bundle")
     parser.add_argument("--trust-bundle", action="store_true", help="allow code in a bundle that is not shipped")
@@ -34,21 +35,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine", default="torch", help="torch (default), openvino (faster on a CPU for many slices), ..."
     )
-    parser.add_argument("--batch-size", type=positive, help="slices at a time; changes speed and memory only")
-    parser.add_argument("--float32", action="store_true", help="slower, for masks that do not depend on the processor")
-    parser.add_argument("--cpu-fallback", action="store_true", help="go on on the CPU where the GPU is full")
+    parser.add_argument("--batch-size", type=positive, help="slices per batch; affects speed and memory only")
+    parser.add_argument("--float32", action="store_true", help="slower, but the mask does not depend on the processor")
+    parser.add_argument("--cpu-fallback", action="store_true", help="continue on the CPU if the GPU's memory is full")
     parser.add_argument(
         "--scale",
         metavar="FACTOR|PIXELSpx",
-        help="retina, where the field of view is not found: factor (0.5), or the field of view's diameter (1400px)",
+        help="retina, if the field of view is not found: factor (0.5), or diameter of the field of view (1400px)",
     )
     parser.add_argument("--no-clean-up", action="store_true", help="keep the islands of a volume's mask")
-    parser.add_argument("--series", help="series UID, where the folder holds several DICOM series")
-    parser.add_argument("--ending", help="of the masks of a folder of cases: .nii.gz (default), .seg.nrrd, .dcm, ...")
+    parser.add_argument("--series", help="series UID, if the folder holds several DICOM series")
     parser.add_argument(
-        "--probabilities", metavar="FILE", help="also write the foreground probabilities; folder for cases"
+        "--ending", help="format of the masks of a folder of cases: .nii.gz (default), .seg.nrrd, .dcm, ..."
     )
-    parser.add_argument("--report", metavar="FILE.json", help="also write what was run, with what, and what came out")
+    parser.add_argument(
+        "--probabilities",
+        metavar="FILE",
+        help="also write the foreground probabilities; for a folder of cases, a folder",
+    )
+    parser.add_argument("--report", metavar="FILE.json", help="also write a report: input, settings, versions, results")
     parser.add_argument("--allow-nonfinite", type=int, default=0, metavar="N", help="accept N NaN or infinite voxels")
     parser.add_argument("--overwrite", action="store_true", help="replace existing output")
 
@@ -56,14 +61,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Segment one image, or a folder of cases."""
     keep_freed_memory()
-    if not options.trust_bundle:  # what a bundle from elsewhere imports is not known
+    if not options.trust_bundle:  # a bundle from elsewhere may import anything
         import_monai_for_segmentation()
     from monai_r2unet.inference.cohort import is_cohort
 
     if is_cohort(options.input):
         return _segment_cohort(options)
     if options.ending:
-        raise InputError("--ending is for a folder of cases; name the one mask with its ending")
+        raise InputError("--ending is for a folder of cases: give the mask a name with that ending instead")
     return _segment_image(options)
 
 
@@ -84,7 +89,7 @@ def _segment_image(options: argparse.Namespace) -> int:
     _check_distinct(options.input, options.output, options.probabilities, options.report)
 
     started = time.perf_counter()
-    # The image first: it fails more often than the bundle, and faster.
+    # Read the image first: it fails more often than the bundle, and faster.
     image, notes = read_image_with_notes(options.input, series=options.series)
     for sentence in notes:
         print(f"warning: {sentence}", file=sys.stderr)
@@ -126,8 +131,8 @@ def _segment_image(options: argparse.Namespace) -> int:
     print(f"{options.output}\t{format_extent(result.voxels, result.millilitres)}")
     if result.voxels == 0:
         print(
-            f"warning: nothing was found in {options.input}; the mask is empty. Is this the image the bundle "
-            f"{segmenter.bundle.name!r} is made for?",
+            f"warning: nothing was found in {options.input}; the mask is empty. Is the bundle "
+            f"{segmenter.bundle.name!r} made for this image?",
             file=sys.stderr,
         )
         return EXIT_NOTHING_FOUND
@@ -193,4 +198,4 @@ def _check_distinct(*paths: str | None) -> None:
     given = [path for path in paths if path is not None]
     for path in given:
         if sum(Path(path).resolve() == Path(other).resolve() for other in given) > 1:
-            raise InputError(f"{path} is named twice, as input or output; give each file its own name")
+            raise InputError(f"{path} is named twice, as input or output: give each file its own name")

@@ -1,4 +1,4 @@
-"""What the verbs of the command line share: exit codes, the progress bar, and how much was found in words."""
+"""Exit codes, progress bar and formatting shared by the verbs of the command line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EXIT_NOTHING_FOUND = 4
 
 
 class ProgressBar:
-    """A bar on standard error whose total comes with the first step; silent where nobody watches."""
+    """A progress bar on standard error, if that is a terminal; the first step sets its total."""
 
     def __init__(self, description: str) -> None:
         self.description = description
@@ -37,5 +37,5 @@ class ProgressBar:
 
 
 def format_extent(voxels: int | None, millilitres: float | None) -> str:
-    """How much was found, in columns: voxels and mL of a volume, pixels of a flat picture, which has no mL."""
+    """Size of the segmentation in columns: voxels and mL of a volume, pixels of a picture."""
     return f"{voxels} pixels" if millilitres is None else f"{voxels} voxels\t{millilitres:.1f} mL"

@@ -1,4 +1,4 @@
-"""The verb ``view``: the viewer, in a browser."""
+"""The verb ``view``: the viewer in the browser."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ __all__ = ["HELP", "add_arguments", "announce", "run", "until_stopped"]
 
 NEEDED = ("trame", "trame_rca", "trame_slicer", "slicer", "vtk")
 
-HELP = "look at images and segment them, in a browser"
+HELP = "view and segment images in the browser"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb."""
-    parser.add_argument("image", nargs="?", help="image file or folder with one DICOM series, to open at once")
+    parser.add_argument("image", nargs="?", help="image file, or folder with one DICOM series, to open first")
     parser.add_argument(
-        "--folder", help="the only folder to open images from; default: the image's, or the current one"
+        "--folder", help="restrict images to this folder (default: the image's folder, or the current one)"
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
-    parser.add_argument("--port", type=int, default=0, help="port to listen on (default: any that is free)")
     parser.add_argument(
-        "--upload-limit", type=positive, default=2000, metavar="MB", help="of an upload (default: 2000)"
+        "--host", default="127.0.0.1", help="address to listen on (default: reachable from this machine only)"
+    )
+    parser.add_argument("--port", type=int, default=0, help="port to listen on (default: a free one)")
+    parser.add_argument(
+        "--upload-limit", type=positive, default=2000, metavar="MB", help="largest upload (default: 2000)"
     )
 
 
@@ -56,8 +58,8 @@ def run(options: argparse.Namespace) -> int:
     )
     if not is_loopback(options.host):
         print(
-            f"warning: on {options.host} everyone in the network can reach the viewer; only the token in the address "
-            "keeps them out, and nothing is encrypted",
+            f"warning: everyone in the network can reach the viewer on {options.host}; only the token in "
+            "the address protects it, and nothing is encrypted",
             file=sys.stderr,
         )
     with contextlib.suppress(asyncio.CancelledError):
@@ -66,20 +68,20 @@ def run(options: argparse.Namespace) -> int:
 
 
 def announce(address: str) -> None:
-    """Tell the address: the result of this verb."""
+    """Print the address, which is the result of this verb."""
     print(address, flush=True)
     print("open this address in a browser; Ctrl+C ends the viewer", file=sys.stderr, flush=True)
 
 
 async def until_stopped(work: object) -> None:
-    """Do the work until it ends or the process is told to, whose files are then removed first."""
+    """Await the work; a signal cancels it, so that its files are removed before the process exits."""
     task = asyncio.ensure_future(work)  # type: ignore[call-overload]
     for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError):  # Windows, where Ctrl+C works by itself
+        with contextlib.suppress(NotImplementedError):  # Windows, where Ctrl+C works anyway
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     await task
 
 
 def _home_of(image: Path | None) -> Path:
-    """The folder to open images from where none is named: that of the image, or the current one."""
+    """The default folder of images: the image's folder, or the current one."""
     return Path.cwd() if image is None else image.absolute().parent

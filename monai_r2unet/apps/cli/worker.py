@@ -1,4 +1,4 @@
-"""The verb ``worker``: the process that 3D Slicer and the viewer talk to."""
+"""The verb ``worker``: the process behind 3D Slicer and the viewer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NoReturn
 
 __all__ = ["HELP", "add_arguments", "run"]
 
-HELP = "the process that 3D Slicer and the viewer talk to"
+HELP = "run the process behind 3D Slicer and the viewer"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> NoReturn:
-    """Serve 3D Slicer or the viewer until they leave."""
+    """Serve 3D Slicer or the viewer until the input closes."""
     from monai_r2unet.apps.worker.server import main
 
     main()

@@ -1,37 +1,37 @@
-"""The commands that the worker takes, and how they and its events become lines.
+"""The worker's protocol: its commands and events, one JSON object a line.
 
 ``python -m monai_r2unet.worker`` reads one JSON object a line from standard input::
 
     {"cmd": "run", "job": 7, "bundle": "lung", "input": "ct.nrrd", "output": "lung.seg.nrrd", "device": "auto",
      "slices": [100], "weights": "own.pt", "batch_size": 4, "overwrite": true, "cpu_fallback": true,
      "trust_bundle": true, "engine": "torch", "scale": "1400px", "clean_up": true}
-    {"cmd": "cancel"}    every run that was asked for before
-    {"cmd": "quit"}      the same, and leave
+    {"cmd": "cancel"}    cancel all runs requested so far
+    {"cmd": "quit"}      cancel them and exit
 
-Of a run only ``bundle``, ``input`` and ``output`` are required; the output's ending names its format. ``job`` is
-whatever the caller wants back in the events. ``slices`` are indices along that axis of the stored image along which its
-axial slices are stacked: only these are segmented, and all others are 0 in the output, which has the whole image's
-grid. ``cpu_fallback``: go on on the CPU when the GPU is full. ``trust_bundle``: ``bundle`` may be the folder of a
-bundle that is not shipped, whose configuration can execute any code. ``engine``: what runs the network, ``torch`` or
-another of `monai_r2unet.inference.engines`. ``scale``: of a fundus photograph whose field of view cannot be found, the
-factor by which it is resized for the network or, as a string that ends in ``px``, the diameter of its field of view in
-pixels. ``clean_up``: remove islands from the mask of a volume, if the bundle does; where only some slices are
-segmented, nothing is removed. A run waits for those before it.
+A run needs only ``bundle``, ``input`` and ``output``; the output's ending selects the format. ``job`` is returned
+unchanged in the events. ``slices``: indices of the axial slices to segment, along the axis on which the stored image
+stacks them; all other slices of the output are 0, and its grid is that of the complete image. ``cpu_fallback``:
+continue on the CPU if the GPU's memory is full. ``trust_bundle``: allow the folder of a bundle that is not shipped,
+although its configuration can execute any code. ``engine``: the engine that runs the network, ``torch`` or another
+one from `monai_r2unet.inference.engines`. ``scale``: for a fundus photograph whose field of view cannot be found, the
+resizing factor for the network or, as a string ending in ``px``, the diameter of the field of view in pixels.
+``clean_up``: remove islands from the mask of a volume, if the bundle does so; ignored if only some slices are
+segmented. Runs are carried out one after the other.
 
-Events leave on standard output, one a line, prefixed with ``@@`` so that nothing printed by others can pass for one::
+Events are written to standard output, one a line, prefixed with ``@@`` to distinguish them from anything else printed::
 
-    ready      version, protocol, bundles              once, before anything else, and before the slow imports
-    devices    devices                                 once the imports are done; each: id, name, and the bytes that are
+    ready      version, protocol, bundles              once, first, before the slow imports
+    devices    devices                                 once, after the imports; id and name of each device, and
                                                        free_bytes and total_bytes of a GPU
     log        job, level (info, warning), message
     progress   job, done, total                        slices
     done       job, output, voxels, millilitres (null of a picture), warnings, seconds
-    cancelled  job                                     nothing was written; comes at once, whatever is under way
+    cancelled  job                                     sent at once; nothing was written
     error      job, code, message                      nothing was written; the message is one sentence
 
-Commands are taken from the start, also before ``ready``. Each run ends with exactly one of the last three. Codes:
-``protocol`` (not a valid command), ``input`` (what the user can put right), ``memory``, ``output`` (the disk is full or
-failed), ``internal`` (details are on standard error).
+Commands are accepted from the start, even before ``ready``. Each run ends with exactly one of the last three events.
+Codes: ``protocol`` (invalid command), ``input`` (the user can correct it), ``memory``, ``output`` (the disk is full or
+failed), ``internal`` (details on standard error).
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ from monai_r2unet.errors import InputError
 
 __all__ = ["PROTOCOL", "Answer", "Request", "event_line", "lines", "read_command", "read_event", "request_of"]
 
-PROTOCOL = 2  # raised when a client must know of a change
-MARK = "@@"  # before each event, so that nothing printed by others can pass for one
+PROTOCOL = 2  # increased with every change that clients must know
+MARK = "@@"  # prefix of each event, to distinguish it from anything else printed
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request to segment an image; the module's docstring says what each part means."""
+    """A request to segment an image; the module's docstring explains each field."""
 
     bundle: str
     input: str
@@ -95,12 +95,12 @@ def _number_or_text(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class Field:
-    """What a part of a request may be.
+    """The type of a field of a request.
 
     Args:
-        expected: its type, as messages name it.
-        check: whether a JSON value that is not null is of that type.
-        optional: whether it may be null.
+        expected: Name of the type in messages.
+        check: Predicate that tells whether a JSON value other than null has the type.
+        optional: True if null is allowed.
     """
 
     expected: str
@@ -128,9 +128,9 @@ REQUIRED = ("bundle", "input", "output")
 
 
 def lines(file: int) -> Iterator[bytes]:
-    """The lines that come in through a file descriptor, until it closes.
+    """Yield the lines read from a file descriptor until it closes.
 
-    Without Python's buffers: a thread that waits in one holds its lock, which stops the interpreter from ending.
+    Unbuffered: a thread that waits in one of Python's buffers holds its lock, which keeps the interpreter from exiting.
     """
     rest = b""
     while chunk := os.read(file, 65536):
@@ -144,7 +144,7 @@ def event_line(event: str, content: dict[str, Any]) -> bytes:
 
 
 def read_event(line: bytes) -> dict[str, Any] | None:
-    """A line of the worker as its event, with the key ``event``; None if others printed it."""
+    """Parse a line of the worker as an event, with the key ``event``; None if the line is not an event."""
     if not line.startswith(MARK.encode("ascii")):
         return None
     event: dict[str, Any] = json.loads(line[len(MARK) :])
@@ -152,15 +152,15 @@ def read_event(line: bytes) -> dict[str, Any] | None:
 
 
 def read_command(line: bytes) -> dict[str, Any]:
-    """A line as a command: an object with ``cmd`` ``run``, ``cancel`` or ``quit``.
+    """Parse a line as a command: an object whose ``cmd`` is ``run``, ``cancel`` or ``quit``.
 
     Raises:
-        InputError: if it is none.
+        InputError: if the line is not a command.
     """
     try:
         command = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"not a valid command, because no JSON ({error})") from error
+        raise InputError(f"not a valid command, because it is not JSON ({error})") from error
     if not isinstance(command, dict) or command.get("cmd") not in ("run", "cancel", "quit"):
         raise InputError("not a valid command, expected an object whose cmd is run, cancel or quit")
     return command
@@ -170,7 +170,7 @@ def request_of(command: dict[str, Any]) -> Request:
     """The request in a ``run`` command.
 
     Raises:
-        InputError: if a part is missing, unknown or of the wrong type.
+        InputError: if a field is missing, unknown or of the wrong type.
     """
     parts = {name: value for name, value in command.items() if name != "cmd"}
     unknown = sorted(parts.keys() - FIELDS)

@@ -1,4 +1,4 @@
-"""One run of the worker, between the thread that does it and the one that may give it up."""
+"""One run of the worker, shared by the thread that works on it and the one that may cancel it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Cancelled(Exception):
 
 
 class Sender(Protocol):
-    """What a run needs of its worker: a way to send events, and what was cancelled."""
+    """The part of the worker that a run uses: sending events, and the state of cancellation."""
 
-    cancelled: float  # runs up to this number
+    cancelled: float  # all runs up to this number are cancelled
     changed: threading.Condition
 
     def send(self, event: str, **content: Any) -> None:
@@ -28,12 +28,12 @@ class Sender(Protocol):
 
 
 class Run:
-    """A run at work: the thread that works asks it whether to go on, the main thread gives it up.
+    """A run in progress: the working thread checks it for cancellation, the main thread abandons it.
 
     Args:
-        run: what is asked for.
-        worker: that sends its events and knows what was cancelled.
-        number: of the run.
+        request: The request.
+        worker: The worker that sends the events and keeps the state of cancellation.
+        number: Number of the run.
     """
 
     def __init__(self, request: Request, worker: Sender, number: int) -> None:
@@ -46,14 +46,14 @@ class Run:
         self.committed = False
 
     def is_cancelled(self) -> bool:
-        """Whether the caller no longer wants it, and said so in time."""
+        """Whether the caller cancelled the run in time."""
         return self.number <= self.worker.cancelled and not self.committed
 
     def stop_if_cancelled(self) -> None:
-        """End the work here if nobody wants it.
+        """Stop the work if the run was cancelled.
 
         Raises:
-            Cancelled: if so.
+            Cancelled: if it was.
         """
         if self.abandoned or self.is_cancelled():
             raise Cancelled
@@ -65,14 +65,14 @@ class Run:
                 self.worker.send(event, job=self.request.job, **content)
 
     def abandon(self) -> None:
-        """Leave the work to itself: from now on it tells and writes nothing."""
+        """Abandon the work, which goes on without effect: it can send and write nothing more."""
         with self.telling:
             self.abandoned = True
         self.clean()
 
     def clean(self) -> None:
-        """Remove what it has begun to write."""
-        for _ in range(10):  # it may just be adding a file
+        """Remove partial output."""
+        for _ in range(10):  # the work may be adding a file at this moment
             if self.workspace is None or not self.workspace.exists():
                 break
             shutil.rmtree(self.workspace, ignore_errors=True)
@@ -81,7 +81,7 @@ class Run:
         """Make the folder that is removed if the run is cancelled.
 
         Raises:
-            Cancelled: if it is already.
+            Cancelled: if the run has already been cancelled.
         """
         with self.worker.changed:
             self.stop_if_cancelled()
@@ -89,10 +89,10 @@ class Run:
             self.workspace = workspace
 
     def commit(self, written: Path, output: Path) -> None:
-        """Give a written file its name; from now on the run cannot be cancelled.
+        """Rename the written file to its final name; after this the run cannot be cancelled.
 
         Raises:
-            Cancelled: if it was before.
+            Cancelled: if the run has been cancelled.
         """
         with self.worker.changed:
             self.stop_if_cancelled()

@@ -1,4 +1,4 @@
-"""The worker's runs: from the request to the written mask, with the bundle kept loaded between them."""
+"""Carries out the worker's runs, from request to written mask, and keeps the bundle loaded between them."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ __all__ = ["Runner"]
 
 
 class Runner:
-    """Does runs, one after the other, in one thread."""
+    """Carries out runs one after the other, in one thread."""
 
     def __init__(self) -> None:
         self.loaded: tuple[Any, Segmenter] | None = None
 
     def do(self, run: Run) -> Answer:
-        """The event that ends a run: ``done``, ``cancelled`` or ``error``, with what it carries."""
+        """Carry out a run; returns its final event, ``done``, ``cancelled`` or ``error``, and the event's content."""
         try:
             return "done", self._segment(run)
         except Cancelled:
             return "cancelled", {}
         except Exception as error:
-            if run.is_cancelled():  # which may have been what it stumbled over
+            if run.is_cancelled():  # which may have caused the error
                 return "cancelled", {}
             code, message = _explain(error, run.request)
             if code == "internal":
                 traceback.print_exc(file=sys.stderr)
             if code in ("internal", "memory"):
-                self.loaded = None  # in whatever state it is
+                self.loaded = None  # its state is unknown
             return "error", {"code": code, "message": message}
 
     def _segment(self, run: Run) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class Runner:
         run.stop_if_cancelled()
         check_mask_output(request.output, request.input, overwrite=request.overwrite)
         if Path(request.output).resolve() == Path(request.input).resolve():
-            raise InputError(f"{request.output} is input and output at once: give the mask a name of its own")
+            raise InputError(f"{request.output} is input and output at once: choose another name for the mask")
         image, notes = read_image_with_notes(request.input)
         for sentence in notes:
             warn(sentence)
@@ -84,7 +84,7 @@ class Runner:
         return {"output": request.output, **found, "seconds": {**seconds, "write": time.perf_counter() - segmented}}
 
     def _segmenter(self, run: Run) -> Segmenter:
-        """The one that is loaded, if it is the one asked for."""
+        """The loaded segmenter if it matches the request, otherwise a new one."""
         request = run.request
         own = None if request.weights is None else Path(request.weights)
         changed = own.stat().st_mtime_ns if own is not None and own.is_file() else None
@@ -115,7 +115,7 @@ class Runner:
 
 
 def _write(run: Run, mask: sitk.Image, segmenter: Segmenter) -> None:
-    """Write beside the output, which takes its place unless the run was cancelled meanwhile."""
+    """Write the mask beside the output, then move it into place unless the run was cancelled meanwhile."""
     request, output = run.request, Path(run.request.output)
     workspace = temporary_name(output)
     try:
@@ -131,7 +131,7 @@ def _write(run: Run, mask: sitk.Image, segmenter: Segmenter) -> None:
 
 
 def _explain(error: Exception, request: Request) -> tuple[str, str]:
-    """The code and the sentence for an error."""
+    """Code and sentence of an error."""
     if isinstance(error, OutputError):
         return "output", sentence_of(error)
     if isinstance(error, NotEnoughMemoryError):

@@ -1,8 +1,8 @@
-"""A process that keeps a bundle loaded and segments on request: what 3D Slicer and the viewer talk to.
+"""The worker process of 3D Slicer and the viewer: it keeps a bundle loaded and segments on request.
 
-`monai_r2unet.apps.worker.protocol` describes what it reads and writes.
+`monai_r2unet.apps.worker.protocol` describes its input and output.
 
-The process leaves when its standard input closes, hence also when its parent dies, at the latest after three seconds.
+The process exits within three seconds after its standard input has closed, which also happens when its parent dies.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Worker", "main"]
 
-GRACE = 2.0  # seconds that the process gets to end by itself after standard input has closed
+GRACE = 2.0  # seconds for a regular exit after standard input has closed
 
 
 class Worker:
-    """Answers commands with events. Three threads: one listens, one works, and the main one waits for either.
+    """Answers commands with events, in three threads: one listens, one works, and the main thread waits for either.
 
-    The work, imports included, cannot be interrupted while it is in a library. So that a cancelled run is answered at
-    once, nobody waits for its work to end: what it still sends goes nowhere, and it cannot write any more.
+    Work inside a library, imports included, cannot be interrupted. To answer a cancellation at once, the worker does
+    not wait for the cancelled work to end; it discards what that work still sends and keeps it from writing.
 
     Args:
-        commands: file descriptor to read from.
-        events: unbuffered file to write to.
+        commands: File descriptor to read from.
+        events: Unbuffered file to write to.
     """
 
     def __init__(self, commands: int, events: BinaryIO) -> None:
@@ -49,7 +49,7 @@ class Worker:
         self.events = events
         self.sending = threading.Lock()
         self.working = ThreadPoolExecutor(max_workers=1)
-        # Runs are numbered as they come; those up to a number are cancelled.
+        # Runs are numbered in order of arrival; a cancellation covers all up to a number.
         self.requests: queue.Queue[tuple[int, Request] | None] = queue.Queue()
         self.newest = 0
         self.cancelled: float = 0
@@ -58,12 +58,12 @@ class Worker:
         self.run: Run | None = None
 
     def serve(self) -> None:
-        """Answer commands until told to quit or until no more can come."""
+        """Answer commands until `quit` arrives or the input closes."""
         bundles, damaged = [], []
         for bundle in list_bundles():
             try:
                 bundles.append(_describe(bundle))
-            except InputError as error:  # the others work
+            except InputError as error:  # the other bundles work
                 damaged.append(str(error))
         self.send("ready", version=__version__, protocol=PROTOCOL, bundles=bundles)
         for sentence in damaged:
@@ -75,7 +75,7 @@ class Worker:
             self._answer(Run(request, self, number))
 
     def send(self, event: str, **content: Any) -> None:
-        """Send an event; that nobody listens any more is no error, but there is nobody left to work for."""
+        """Send an event. A closed pipe is not an error, but it cancels all work."""
         line = memoryview(event_line(event, content))
         with self.sending:
             try:
@@ -91,7 +91,7 @@ class Worker:
             self.changed.notify_all()
 
     def clean(self) -> None:
-        """Remove what a run under way has begun to write."""
+        """Remove partial output of the current run."""
         if self.run is not None:
             self.run.clean()
 
@@ -105,13 +105,13 @@ class Worker:
         finally:
             self.cancel(math.inf)
             self.requests.put(None)
-            # Mostly the process has ended before this sleep has; if not, something holds it up that nobody waits for.
+            # Usually the process exits during this sleep. If not, something blocks it, and it is ended here.
             time.sleep(GRACE)
             self.clean()
             os._exit(0)
 
     def _take(self, line: bytes) -> bool:
-        """Take a command; returns whether to go on listening."""
+        """Take a command; returns whether to continue listening."""
         job = None
         try:
             command = read_command(line)
@@ -130,7 +130,7 @@ class Worker:
     # ---- the thread that works ----
 
     def _prepare(self) -> None:
-        """Import what takes seconds."""
+        """Import the slow libraries."""
         try:
             import_monai_for_segmentation()
             from monai_r2unet.apps.worker.runner import Runner
@@ -138,7 +138,7 @@ class Worker:
 
             self.runner = Runner()
             self.send("devices", devices=list_devices())
-        except BaseException:  # the installation is broken, and no run could tell more than this does
+        except BaseException:  # the installation is broken, so every run would fail in the same way
             traceback.print_exc()
             sys.stderr.flush()
             os._exit(1)
@@ -185,11 +185,11 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
 
 
 def main() -> NoReturn:
-    """Serve on this process' standard input and output, and leave."""
+    """Serve on standard input and output, then exit."""
     keep_freed_memory()
     sys.stdout.flush()
     events = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # whatever anyone prints, in C too, goes to standard error
+    os.dup2(2, 1)  # anything printed, even by C code, goes to standard error
     sys.stdout = sys.stderr
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     worker = Worker(0, events)
@@ -208,6 +208,6 @@ def main() -> NoReturn:
         code = 1
     worker.cancel(math.inf)
     worker.clean()
-    # Without the interpreter's farewell, which waits for the work and takes seconds after torch was imported.
+    # Skip the interpreter's shutdown, which waits for the work and takes seconds once torch has been imported.
     sys.stderr.flush()
     os._exit(code)
