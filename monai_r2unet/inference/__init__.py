@@ -1,1 +1,1 @@
-"""A bundle at work on images."""
+"""Inference with a bundle: images to masks."""

@@ -1,4 +1,4 @@
-"""Check that a bundle can work on an image: refuse what cannot work, warn of what cannot be right."""
+"""Checks of an image before it is segmented: some errors, and warnings of implausible input."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ MAXIMUM_ENLARGEMENT = 1.25  # of a photograph, beyond which it lacks detail that
 
 
 def check_channels(components: int, image_format: dict[str, Any], bundle: str) -> None:
-    """Refuse an RGB photograph where the bundle takes one channel, and the other way round.
+    """Refuse an RGB photograph if the bundle takes one channel, and vice versa.
 
     Args:
-        components: values a voxel of the image.
-        image_format: of the bundle, from its metadata.
-        bundle: its name.
+        components: Number of values per voxel of the image.
+        image_format: The image's format in the bundle's metadata.
+        bundle: The bundle's name.
 
     Raises:
         InputError: if the numbers differ.
@@ -51,12 +51,12 @@ def check_channels(components: int, image_format: dict[str, Any], bundle: str) -
 
 
 def check_dimension(dimension: int, image_format: dict[str, Any], bundle: str) -> None:
-    """Refuse a flat picture where the bundle takes volumes in Hounsfield units: PNG, JPEG and TIFF hold none.
+    """Refuse a 2D picture if the bundle takes volumes in Hounsfield units, which PNG, JPEG and TIFF do not store.
 
     Args:
-        dimension: of the image.
-        image_format: of the bundle, from its metadata.
-        bundle: its name.
+        dimension: The image's number of dimensions.
+        image_format: The image's format in the bundle's metadata.
+        bundle: The bundle's name.
 
     Raises:
         InputError: if the image is 2D.
@@ -69,15 +69,15 @@ def check_dimension(dimension: int, image_format: dict[str, Any], bundle: str) -
 
 
 def check_finite(image: sitk.Image, allowed: int, fill: float) -> tuple[sitk.Image, int]:
-    """Refuse NaN and infinite voxels, or fill up to ``allowed`` of them.
+    """Refuse NaN and infinite voxels, or replace up to ``allowed`` of them.
 
     Args:
-        image: any scalar or vector image.
-        allowed: how many the caller accepts.
-        fill: the value that takes their place.
+        image: Any scalar or vector image.
+        allowed: Largest number that is accepted.
+        fill: Value that replaces them.
 
     Returns:
-        The image (filled where needed) and the number of its voxels that were not finite.
+        The image, filled if necessary, and the number of voxels that were not finite.
 
     Raises:
         InputError: if there are more than ``allowed``.
@@ -120,14 +120,14 @@ def check_slices(shape: tuple[int, ...]) -> None:
 
 
 def implausible_values(image: sitk.Image, image_format: dict[str, Any]) -> str | None:
-    """Why the values cannot be what the bundle expects, or ``None``.
+    """A warning if the values cannot be what the bundle expects; otherwise ``None``.
 
-    Only Hounsfield units can be told: an image of a body in air reaches below -300 HU and above 0 HU, and CT scanners
-    store -4096 to 32767.
+    Only Hounsfield units are checked: the image of a body in air has values below -300 HU and above 0 HU, and CT
+    scanners store -4096 to 32767.
 
     Args:
-        image: scalar image.
-        image_format: of the bundle, from its metadata.
+        image: Scalar image.
+        image_format: The image's format in the bundle's metadata.
     """
     if image_format.get("format") != "hounsfield":
         return None
@@ -142,13 +142,13 @@ def implausible_values(image: sitk.Image, image_format: dict[str, Any]) -> str |
 
 
 def tilted_slices(image: sitk.Image) -> str | None:
-    """Why the slices are not those that a network of axial slices knows, or ``None``.
+    """A warning if the slices are tilted against the axial plane; otherwise ``None``.
 
-    Nothing is resampled: a volume is cut along the one of its own axes that is nearest to the body's long axis, see
-    :func:`~monai_r2unet.images.slices.axial_axis`. A rotation within the slices tilts none of them.
+    Nothing is resampled: a volume is cut along that one of its axes that is nearest to the long axis of the body, see
+    :func:`~monai_r2unet.images.slices.axial_axis`. A rotation within the slices does not tilt them.
 
     Args:
-        image: a picture, which has no tilt, or a volume.
+        image: A volume, or a picture, which has no tilt.
     """
     if image.GetDimension() != 3:
         return None
@@ -163,12 +163,13 @@ def tilted_slices(image: sitk.Image) -> str | None:
 
 
 def unfamiliar_scale(image: sitk.Image, image_format: dict[str, Any]) -> str | None:
-    """Say that slices are wider, narrower or coarser than those a bundle was tested on, or nothing (``None``).
+    """A warning if slices are wider, narrower or coarser than those the bundle was tested on; otherwise ``None``.
 
     Args:
-        image: volume, whose axial slices are meant.
-        image_format: of the bundle, from its metadata: ``scale`` with ``tested_extent_mm`` (least and greatest longer
-            side of a slice) and ``tested_pixel_mm`` (coarsest pixel); without them nothing is said.
+        image: A volume; its axial slices are checked.
+        image_format: The image's format in the bundle's metadata: ``scale`` with
+            ``tested_extent_mm`` (least and greatest longer
+            side of a slice) and ``tested_pixel_mm`` (coarsest pixel); without them there is no warning.
     """
     scale = image_format.get("scale", {})
     if image.GetDimension() != 3 or "tested_extent_mm" not in scale:
@@ -191,15 +192,15 @@ def unfamiliar_scale(image: sitk.Image, image_format: dict[str, Any]) -> str | N
 
 
 def scale_by_hand(scale: float | str, shape: tuple[int, ...], diameter: float) -> float:
-    """Read the factor by which a photograph is resized, where the user gives it.
+    """The resizing factor of a photograph whose scale the user gives.
 
     Args:
-        scale: a factor (0.5, "0.5") or the diameter of the field of view in the photograph's pixels ("1400px").
-        shape: pixels (X, Y) of the photograph.
-        diameter: width in pixels of the field of view that the network was trained on.
+        scale: A factor (0.5, "0.5") or the diameter of the field of view in the photograph's pixels ("1400px").
+        shape: The photograph's size (X, Y) in pixels.
+        diameter: Diameter in pixels of the field of view in the training data.
 
     Raises:
-        InputError: if it is neither, or gives a photograph of fewer than 16 or more than 16,384 pixels a side.
+        InputError: if it is neither, or the resized photograph has a side below 16 or above 16,384 pixels.
     """
     text = str(scale).strip()
     try:
@@ -221,11 +222,11 @@ def scale_by_hand(scale: float | str, shape: tuple[int, ...], diameter: float) -
 
 
 def unfamiliar_field_of_view(factor: float | None, diameter: float) -> str | None:
-    """Say that a fundus photograph cannot be brought to the scale that a network knows, or nothing (``None``).
+    """A warning if a fundus photograph cannot be resized to the scale of the training data; otherwise ``None``.
 
     Args:
-        factor: by which the photograph is resized; ``None`` if its field of view was not found.
-        diameter: width in pixels of the field of view that the network was trained on.
+        factor: Resizing factor of the photograph; ``None`` if its field of view was not found.
+        diameter: Diameter in pixels of the field of view in the training data.
     """
     if factor is None:
         return (

@@ -1,8 +1,8 @@
-"""Segmentation of a folder of cases: failures are named and the rest go on, and a second run does what is missing.
+"""Segment a folder of cases: failures are reported, the other cases continue, and a second run resumes.
 
-Beside the masks, the output folder holds ``summary.csv`` and, in ``.cases``, a small JSON file for each case with all
-that is known of it. Of several processes, on one host or many, each owns every n-th case. All files appear whole or not
-at all, so that a mask that is there is finished.
+Beside the masks, the output folder holds ``summary.csv`` and, in ``.cases``, a small JSON file with the details of each
+case. With several processes, on one host or many, each takes every n-th case. All files are written atomically, so an
+existing mask is complete.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from monai_r2unet.provenance import versions
 
 __all__ = ["is_cohort", "segment_cohort"]
 
-DATA_OF_HEADERS = (".raw", ".zraw", ".raw.gz")  # what .mhd and .nhdr files refer to
-MAP_ENDING = ".nii.gz"  # of the probabilities
+DATA_OF_HEADERS = (".raw", ".zraw", ".raw.gz")  # data files of .mhd and .nhdr headers
+MAP_ENDING = ".nii.gz"  # ending of the files of probabilities
 
 logger = logging.getLogger(__name__)
 
 
 class Case(NamedTuple):
-    """An image file, or a folder with one DICOM series, under the name that its mask gets."""
+    """An image file or a folder with one DICOM series, with the name of its mask."""
 
     name: str
     path: Path
 
 
 def is_cohort(source: str | os.PathLike[str]) -> bool:
-    """Tell a folder of cases from one image: a folder with DICOM files directly in it is one series."""
+    """Whether a path is a folder of cases. A folder with DICOM files directly in it is one image."""
     source = Path(source)
     return source.is_dir() and not any(_is_dicom_file(path) for path in source.iterdir())
 
@@ -73,29 +73,29 @@ def segment_cohort(
 ) -> list[CaseResult]:
     """Segment every case of a folder that has no mask yet.
 
-    Under torchrun (or wherever ``RANK`` and ``WORLD_SIZE`` are set) each process takes every n-th case.
+    Under torchrun, or if ``RANK`` and ``WORLD_SIZE`` are set otherwise, each process takes every n-th case.
 
     Args:
-        load: makes the segmenter; called once, after the folders were checked.
-        source: folder of cases: image files, and subfolders with one DICOM series each.
-        dest: folder for the masks and ``summary.csv``; made where it is missing.
-        ending: of the masks, which names their format.
-        overwrite: segment all cases anew.
-        allow_nonfinite: accept that many NaN or infinite voxels in each case.
-        scale: factor, or diameter of the field of view, of all photographs; see `Segmenter`.
-        clean_up: see `Segmenter.run`.
-        probabilities: folder for the foreground probabilities of each case, as NIfTI; made where it is missing.
-        report: JSON file for a report on all cases; one that is there already is made anew.
-        on_case: called after each case with its result, the cases done and their total (of this process).
-        spelling: how options are spelled in the messages of failed cases.
+        load: Function that loads the segmenter; called once, after the folders have been checked.
+        source: Folder of cases: image files, and subfolders with one DICOM series each.
+        dest: Folder for the masks and ``summary.csv``; created if missing.
+        ending: Ending of the masks, which selects their format.
+        overwrite: Segment all cases again.
+        allow_nonfinite: Number of NaN or infinite voxels to accept in each case.
+        scale: Factor, or diameter of the field of view, of all photographs; see `Segmenter`.
+        clean_up: See `Segmenter.run`.
+        probabilities: Folder for the foreground probabilities of each case, as NIfTI; created if missing.
+        report: JSON file for a report on all cases; an existing report is replaced.
+        on_case: Called after each case with its result, the number of finished cases and their total (in this process).
+        spelling: Spelling of options in the messages of failed cases.
 
     Returns:
-        A result for each case of this process, in order of their names.
+        The results of this process's cases, in order of their names.
 
     Raises:
-        InputError: if the folders or the ending cannot be used, there is no case, two cases have one name, the masks
-            that are there were made with other weights, or ``load`` raises it. What befalls a single case raises
-            nothing.
+        InputError: if the folders or the ending cannot be used, there is no case, two cases have the same name,
+            existing masks were made with other weights, or ``load`` raises it. The failure of a single case does not
+            raise.
     """
     source, dest = Path(source), Path(dest)
     maps = None if probabilities is None else Path(probabilities)
@@ -121,7 +121,7 @@ def segment_cohort(
     for case in mine:
         output, before = dest / outputs[case.name], records.get(case.name)
         if before is not None and before.output != output.name:
-            before = None  # of an earlier run with another ending
+            before = None  # from an earlier run with another ending
         result = None if overwrite else _known(output, case, before, maps)
         if result is None:
             result = _segment_case(case, output, segmenter, allow_nonfinite, scale, clean_up, maps, spelling)
@@ -145,9 +145,9 @@ def _is_dicom_file(path: Path) -> bool:
 
 
 def _find_cases(source: Path, dests: Iterable[Path], tell: bool) -> list[Case]:
-    """The cases of a folder by name; hidden files and the output folders are none, other files are told of."""
+    """The cases of a folder by name. Hidden files and output folders are skipped, other files with a warning."""
     if not source.is_dir():
-        raise InputError(f"{source} is no folder, expected one with the images to segment: check the path")
+        raise InputError(f"{source} is not a folder, expected one with the images to segment: check the path")
     found: dict[str, Case] = {}
     others: list[str] = []
     for path in sorted(source.iterdir()):
@@ -168,7 +168,7 @@ def _find_cases(source: Path, dests: Iterable[Path], tell: bool) -> list[Case]:
         raise InputError(f"{source} holds neither images nor folders of DICOM: name the folder with the cases")
     if others and tell:
         few = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
-        warnings.warn(f"{len(others)} of the files in {source} are no images and are left out: {few}", stacklevel=3)
+        warnings.warn(f"{len(others)} of the files in {source} are not images and are skipped: {few}", stacklevel=3)
     return [found[name] for name in sorted(found)]
 
 
@@ -186,7 +186,7 @@ def _make_folder(folder: Path, source: Path, what: str) -> None:
 
 
 def _known(output: Path, case: Case, before: CaseResult | None, maps: Path | None) -> CaseResult | None:
-    """The result of a case that needs no work, because its mask (and map) was there already; else ``None``."""
+    """The result of a case whose mask (and probabilities) already exist; otherwise ``None``."""
     if not output.exists() or (maps is not None and not (maps / f"{case.name}{MAP_ENDING}").exists()):
         return None
     if before is not None and before.status == "failed":
@@ -194,7 +194,7 @@ def _known(output: Path, case: Case, before: CaseResult | None, maps: Path | Non
     voxels = millilitres = None
     if before is not None:
         voxels, millilitres = before.voxels, before.millilitres
-    else:  # of another program, or this one was killed just after it wrote the mask
+    else:  # made by another program, or this one was killed just after writing the mask
         with contextlib.suppress(InputError):
             mask = Segmentation(read_image(output))
             voxels, millilitres = mask.voxels, _rounded(mask.millilitres)
@@ -225,11 +225,11 @@ def _segment_case(
             probabilities=maps is not None,
         )
         segmented = time.perf_counter()
-        if result.probabilities is not None and maps is not None:  # first: the mask's presence says that all is done
+        if result.probabilities is not None and maps is not None:  # first: an existing mask means a complete case
             write_image(result.probabilities, maps / f"{case.name}{MAP_ENDING}", overwrite=True)
         write_mask(result.mask, output, bundle=segmenter.bundle, source=case.path, overwrite=True)
         seconds["write"] = time.perf_counter() - segmented
-    except Exception as error:  # one case must not end the others, whatever it is
+    except Exception as error:  # no failure of one case may stop the others
         if known_error(error) is None:
             logger.exception("case %s", case.name)
         return CaseResult(
@@ -262,7 +262,7 @@ def _rounded(number: float | None) -> float | None:
 def _check_same_weights(
     outputs: Mapping[str, str], records: Mapping[str, CaseResult], segmenter: Segmenter, dest: Path
 ) -> None:
-    """Refuse to complete a set of masks with another network's."""
+    """Refuse to add masks of other weights to existing ones."""
     for name, output in outputs.items():
         record = records.get(name)
         if record is None or record.output != output or not record.made_with or not (dest / output).exists():

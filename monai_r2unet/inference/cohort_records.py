@@ -1,7 +1,7 @@
-"""What is known of a cohort, on disk: a record for each case, the table ``summary.csv``, and the report.
+"""The files of a cohort: a record of each case, the table ``summary.csv``, and the report.
 
-Table and report are made anew from the records, so that several processes, on one host or many, can share a cohort
-without speaking to each other: each writes records of its own cases only.
+Table and report are always rewritten from the records, so several processes, on one host or many, can share a cohort
+without communicating: each writes only the records of its own cases.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ SUMMARY = "summary.csv"
 
 @dataclass(frozen=True)
 class CaseResult:
-    """What came of one case.
+    """The result of one case.
 
     Args:
-        case: its name: that of the file without its ending, or of the folder.
-        status: ``"done"``; ``"empty"`` (nothing was found, the empty mask is written); ``"failed"``, see ``message``;
-            ``"skipped"`` (the mask was there already).
-        output: name of the mask's file.
-        voxels: foreground; ``None`` where unknown.
-        millilitres: foreground; ``None`` where unknown, and of pictures.
-        seconds: from reading to writing.
-        message: why it failed, or what may make the mask wrong.
-        made_with: bundle, its version, weights and their SHA-256, device, batch size.
-        details: what else the report of one image holds.
+        case: Name of the file without its ending, or of the folder.
+        status: ``"done"``; ``"empty"`` (nothing was found; the empty mask is written); ``"failed"``, see ``message``;
+            ``"skipped"`` (the mask already existed).
+        output: File name of the mask.
+        voxels: Number of foreground voxels; ``None`` if unknown.
+        millilitres: Volume of the foreground; ``None`` if unknown, and for pictures.
+        seconds: Time from reading to writing.
+        message: Reason of the failure, or warnings.
+        made_with: Bundle, its version, weights and their SHA-256, device, batch size.
+        details: Further content of the image's report.
     """
 
     case: str
@@ -53,26 +53,26 @@ class CaseResult:
 
 
 def write_record(result: CaseResult, dest: Path) -> None:
-    """Keep what came of a case in the folder of the masks."""
+    """Write the record of a case into the folder of the masks."""
     write_json(asdict(result), dest / RECORDS / f"{result.case}.json")
 
 
 def read_records(dest: Path) -> dict[str, CaseResult]:
-    """All that is known of the cases whose masks are in ``dest``, by their names."""
+    """The records of the cases in the folder of masks ``dest``, by name."""
     records: dict[str, CaseResult] = {}
     for path in sorted((dest / RECORDS).glob("[!.]*.json")):
         try:
             records[path.stem] = CaseResult(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError):  # not ours, or of another version: as good as none
+        except (ValueError, TypeError):  # not ours, or of another version
             continue
     return records
 
 
 def check_report(path: Path) -> None:
-    """Check that the report of a cohort can be written: it may replace an older one, but nothing else.
+    """Check that the report of a cohort can be written. It may replace an older report, but no other file.
 
     Raises:
-        InputError: a folder that is missing or not writable, or a file of another kind.
+        InputError: if the folder is missing or not writable, or the path is another file.
     """
     check_place(path, overwrite=True)
     try:
@@ -80,22 +80,22 @@ def check_report(path: Path) -> None:
     except (ValueError, TypeError, OSError):
         is_report = False
     if not is_report:
-        raise InputError(f"{path} exists already and is no report of a folder of cases: choose another name")
+        raise InputError(f"{path} exists already and is not a report of a folder of cases: choose another name")
 
 
 def write_tables(
     dest: Path, outputs: Mapping[str, str], report: Path | None = None, about: Mapping[str, Any] | None = None
 ) -> None:
-    """Write the table, and the report where one is wanted: an entry for every mask that is there and every failure.
+    """Write the table and, if requested, the report: an entry for every existing mask and every failure.
 
-    Where another process has written a record meanwhile, its table may have been replaced with this older one: hence
-    again, until nothing has changed.
+    If another process writes a record meanwhile, this older table may replace its newer one, so writing is repeated
+    until the records no longer change.
 
     Args:
-        dest: folder of the masks.
-        outputs: the name of each case's mask.
-        report: file for the report.
-        about: what the report says of the whole cohort.
+        dest: Folder of the masks.
+        outputs: File name of each case's mask.
+        report: File for the report.
+        about: Facts about the complete cohort, for the report.
     """
     while True:
         records = read_records(dest)
@@ -115,7 +115,7 @@ def write_tables(
 
 
 def _entry(record: CaseResult) -> dict[str, Any]:
-    """A case in the report: its details have the seconds of each step in place of their sum."""
+    """A case's entry in the report. Its details give the seconds of each step instead of their sum."""
     whole = asdict(record)
     made_with, details = whole.pop("made_with"), whole.pop("details")
     return {**whole, **made_with, **details}

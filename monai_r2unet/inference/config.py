@@ -1,4 +1,4 @@
-"""A bundle's ``configs/inference.json``, resolved part by part; what is wrong with it becomes one sentence."""
+"""A bundle's ``configs/inference.json``, resolved part by part, with one sentence for each possible error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from monai_r2unet.errors import InputError, find_input_error, first_line
 
 __all__ = ["InferenceConfig", "blame"]
 
-# What a Segmenter takes from a bundle.
+# The parts of a bundle that a Segmenter needs.
 PARTS: dict[str, type] = {
     "network_def": nn.Module,
     "preprocessing": Compose,
@@ -28,11 +28,11 @@ PARTS: dict[str, type] = {
 
 
 class InferenceConfig(ConfigParser):
-    """MONAI's parser on a bundle's inference configuration. Resolving it executes what it says.
+    """MONAI's parser for a bundle's inference configuration. Resolving it executes its code.
 
     Args:
-        root: the bundle's folder.
-        device: such as ``"cpu"`` or ``"cuda:0"``.
+        root: The bundle's folder.
+        device: A device such as ``"cpu"`` or ``"cuda:0"``.
 
     Raises:
         InputError: if the file is missing or damaged, or lacks a part.
@@ -52,10 +52,10 @@ class InferenceConfig(ConfigParser):
         self["device"] = device
 
     def part(self, name: str) -> Any:
-        """One of the parts that a :class:`~monai_r2unet.Segmenter` takes from the bundle.
+        """Resolve a part of the bundle that a :class:`~monai_r2unet.Segmenter` needs.
 
         Raises:
-            InputError: if the configuration does not give it.
+            InputError: if the configuration does not define it.
         """
         with self._blamed(f"does not describe a working {name}"):
             found = self.get_parsed_content(name)
@@ -71,16 +71,16 @@ class InferenceConfig(ConfigParser):
             yield
         except (InputError, MemoryError):
             raise
-        except Exception as error:  # whatever the code in the configuration raises
+        except Exception as error:  # the configuration's code may raise anything
             raise InputError(f"damaged bundle: {self.path} {what} ({first_line(error)})") from error
 
 
 @contextlib.contextmanager
 def blame(bundle: str, part: str) -> Iterator[None]:
-    """Say of what a bundle's own transforms raise that it comes from there.
+    """Attribute errors of a bundle's transforms to the bundle.
 
     Raises:
-        InputError: with the name of the bundle and of its part.
+        InputError: with the names of the bundle and of its part.
     """
     try:
         yield
@@ -89,7 +89,7 @@ def blame(bundle: str, part: str) -> Iterator[None]:
     except Exception as error:
         if find_input_error(error) is not None:
             raise
-        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error  # what MONAI's Compose wraps
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error  # wrapped by MONAI's Compose
         if isinstance(cause, MemoryError | torch.OutOfMemoryError):
             raise
         raise InputError(

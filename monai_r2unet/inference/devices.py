@@ -1,4 +1,4 @@
-"""The devices on which a network can run."""
+"""The devices that can run a network."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["choose_device", "list_devices"]
 
 
 def choose_device(device: str = "auto") -> torch.device:
-    """The torch device of a name: ``"auto"`` takes the first CUDA device, else the CPU.
+    """The torch device with a name; ``"auto"`` chooses the first CUDA device, or the CPU if there is none.
 
     Raises:
-        InputError: if the name is unknown or there is no such device.
+        InputError: if the name is unknown or the device does not exist.
     """
     if device == "auto":
         if not torch.cuda.is_available():
             return torch.device("cpu")
-        # Each of the processes that torchrun starts on a host takes a device of its own.
+        # Under torchrun, each process of a host takes its own device.
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     try:
         chosen = torch.device(device)
-        torch.zeros(1, device=chosen).item()  # a device that exists and computes
+        torch.zeros(1, device=chosen).item()  # the device exists and can compute
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"device {device!r} cannot be used here ({reason}); try 'auto' or 'cpu'") from error
@@ -33,7 +33,7 @@ def choose_device(device: str = "auto") -> torch.device:
 
 
 def list_devices() -> list[dict[str, Any]]:
-    """The devices of this machine, the CPU last; of a GPU also its free and its total memory in bytes."""
+    """The devices of this machine, the CPU last; for a GPU with its free and total memory in bytes."""
     found: list[dict[str, Any]] = []
     for index in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(index)

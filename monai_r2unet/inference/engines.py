@@ -1,8 +1,8 @@
-"""What runs a network in place of torch: OpenVINO, ONNX Runtime, or torch's own TorchScript.
+"""Engines that run a network instead of torch: OpenVINO, ONNX Runtime, and torch's own TorchScript.
 
-An engine is a module that takes the network's place: it is made from the network, with its weights, and maps the same
-images to the same logits, within rounding. `ENGINES` names them all. OpenVINO is faster on CPUs once it has been built;
-the other two run what `monai_r2unet.inference.export` writes, as other programs will.
+An engine is a module that replaces the network: it is built from the network and its weights, and maps the same images
+to the same logits, within rounding. `ENGINES` lists them all. OpenVINO is faster on CPUs after compilation; the other
+two run the files of `monai_r2unet.inference.export`, as other programs will.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from monai_r2unet.inference.startup import hidden_modules
 
 __all__ = ["ENGINES", "Engine", "ONNXRuntimeNetwork", "OpenVINONetwork", "check_engine", "with_engine"]
 
-MOST_SIZES = 4  # that stay compiled; each holds a copy of the weights
+MOST_SIZES = 4  # sizes that stay compiled; each holds a copy of the weights
 
 
 class OpenVINONetwork(nn.Module):
-    """A network as OpenVINO runs it, on the CPU.
+    """A network run by OpenVINO on the CPU.
 
-    It is compiled for every size of image that it meets, and the last few stay compiled. For the lung bundle that takes
-    some two seconds, most of them on one thread, after which a slice takes some 0.6 of torch's time: with one thread it
-    pays from some 40 slices of one size on, with more threads later, and in a process that stays, such as the worker,
-    once for all; for a single picture it does not. `python -m benchmarks.speed cpu` measures both.
+    It is compiled for each image size, and the last few sizes stay compiled. For the lung bundle this takes about two
+    seconds, mostly on one thread; after that a slice takes about 0.6 of torch's time. With one thread it pays off from
+    about 40 slices of one size, with more threads later, and always in a process that stays, such as the worker. It
+    does not pay off for a single picture. `python -m benchmarks.speed cpu` measures both.
 
-    Images run one by one, which is fastest and makes the result independent of the batch. As many threads work as
-    torch uses when a size is first met.
+    Images run one by one, which is fastest and makes the result independent of the batch. The number of threads is that
+    of torch when a size is compiled.
 
     Args:
-        network: with its weights, which are not to change any more; put into evaluation mode.
-        float32: compute in float32; otherwise in the CPU's `fastest_type`, as torch does.
+        network: The network with its final weights; set to evaluation mode.
+        float32: Compute in float32; otherwise in the CPU's `fastest_type`, as torch does.
 
     Raises:
         InputError: if OpenVINO is not installed.
@@ -55,7 +55,7 @@ class OpenVINONetwork(nn.Module):
         self._openvino = _import_openvino()
         self.network = network.eval()
         self.float32 = float32
-        self._compiled: OrderedDict[tuple[int, ...], Any] = OrderedDict()  # the one last used is last
+        self._compiled: OrderedDict[tuple[int, ...], Any] = OrderedDict()  # most recently used last
         self._running = threading.Lock()  # a compiled network takes one image at a time
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -91,9 +91,9 @@ class OpenVINONetwork(nn.Module):
     def _compile_anew(self, image: torch.Tensor) -> Any:
         # Traced and not exported, which takes three times as long; for one size, as a trace holds for no other where a
         # network looks at the size. Frozen, the graph has a third of the nodes, and OpenVINO reads it as much faster.
-        # Not in the lower precision that the caller may have switched on, which OpenVINO does by itself.
+        # In float32: the caller may have switched on a lower precision, which OpenVINO applies itself.
         with warnings.catch_warnings(), torch.autocast("cpu", enabled=False):
-            warnings.simplefilter("ignore")  # of branches that depend on the size, and that tracing goes out of fashion
+            warnings.simplefilter("ignore")  # about branches that depend on the size, and the deprecation of tracing
             graph = torch.jit.freeze(torch.jit.trace(self.network, image, check_trace=False))
             model = self._openvino.convert_model(graph, input=list(image.shape))
         lower = not self.float32 and fastest_type(torch.device("cpu")) == torch.bfloat16
@@ -111,13 +111,13 @@ class OpenVINONetwork(nn.Module):
 
 
 class ONNXRuntimeNetwork(nn.Module):
-    """A network as ONNX Runtime runs it, on the CPU, in float32.
+    """A network run by ONNX Runtime on the CPU, in float32.
 
-    It is exported to ONNX when it meets its first image, which takes some ten seconds for the lung bundle, and then
-    runs images of every size. Images run one by one, with as many threads as torch uses when the first is met.
+    It is exported to ONNX with the first image, which takes about ten seconds for the lung bundle, and then runs images
+    of any size. Images run one by one; the number of threads is that of torch at the first image.
 
     Args:
-        network: with its weights, which are not to change any more; put into evaluation mode.
+        network: The network with its final weights; set to evaluation mode.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -132,7 +132,7 @@ class ONNXRuntimeNetwork(nn.Module):
             InputError: if the extra ``export`` is not installed, or ONNX Runtime cannot run the network.
         """
         if self._session is None:
-            # Not in the lower precision that the caller may have switched on.
+            # In float32, even if the caller has switched on a lower precision.
             with torch.autocast("cpu", enabled=False):
                 self._session = onnx_session(to_onnx(self.network, images.shape[1], images.ndim - 2))
         try:
@@ -148,12 +148,12 @@ class ONNXRuntimeNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class Engine:
-    """How an engine is made, and what it can do.
+    """The constructor and the abilities of an engine.
 
     Args:
-        make: from a network and whether it is to compute in float32.
-        cpu_only: it runs on the CPU alone.
-        float32_only: it never computes in the processor's `fastest_type`.
+        make: Function that builds it from a network and a switch for float32.
+        cpu_only: True if it runs only on the CPU.
+        float32_only: True if it never computes in the processor's `fastest_type`.
     """
 
     make: Callable[[nn.Module, bool], nn.Module]
@@ -170,10 +170,10 @@ ENGINES = {
 
 
 def check_engine(engine: str, device: str) -> str:
-    """The device on which an engine works, for the one that was asked for: where it has the choice, one it can use.
+    """The device for an engine: the requested one or, for ``"auto"``, one that the engine supports.
 
     Raises:
-        InputError: if there is no such engine, or it does not run on the device.
+        InputError: if the engine is unknown, or does not run on the device.
     """
     if engine not in ENGINES:
         raise InputError(f"unknown engine {engine!r}; there are: {', '.join(ENGINES)}")
@@ -188,26 +188,26 @@ def check_engine(engine: str, device: str) -> str:
 
 
 def with_engine(engine: str, network: nn.Module, *, float32: bool) -> nn.Module:
-    """The network as an engine runs it; ``network`` itself for torch.
+    """The network, run by an engine; ``network`` itself for torch.
 
     Args:
-        engine: one of `ENGINES`.
-        network: with its weights, on the CPU for engines that run there alone.
-        float32: compute in float32, whatever is fastest.
+        engine: One of `ENGINES`.
+        network: The network with its weights, on the CPU if the engine runs only there.
+        float32: Always compute in float32.
 
     Raises:
-        InputError: if the engine is not installed or does not take the network.
+        InputError: if the engine is not installed or does not support the network.
     """
     return ENGINES[engine].make(network, float32)
 
 
 def _import_openvino() -> Any:
-    """The package ``openvino``, kept from reporting to its makers, which it does from its import on unless told not to.
+    """Import ``openvino`` without its telemetry, which is on by default from the import on.
 
     Raises:
         InputError: if it is not installed or does not work.
     """
-    # Without its package for reporting OpenVINO works as well, which it is made for.
+    # OpenVINO supports running without its telemetry package.
     reporting = () if "openvino" in sys.modules else ("openvino_telemetry",)
     try:
         with hidden_modules(*reporting):

@@ -1,7 +1,7 @@
-"""A bundle's network as a file for other programs: TorchScript, or ONNX for batches and images of any size.
+"""Export a bundle's network for other programs: TorchScript or ONNX, for batches and images of any size.
 
-The file maps what the bundle's transforms give the network to logits, as the network itself does, and it holds the
-bundle's metadata. Before it takes its name it is run and compared with the network.
+The file maps preprocessed images to logits, as the network itself does, and includes the bundle's metadata. Before it
+is moved into place, its logits are compared with those of the network.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ __all__ = ["ENDINGS", "TOLERANCE", "export_network", "onnx_session", "run_onnx",
 
 ENDINGS = (".ts", ".onnx")
 INPUT, OUTPUT = "image", "pred"  # as in metadata.json > network_data_format
-# Sides that any network of up to five poolings takes. The exporter sees the first; the others are for the comparison.
+# Sides for networks of up to five poolings. The exporter sees the first; the others are for the comparison.
 TRACED, COMPARED = (2, (64, 96, 32)), ((1, (96, 160, 64)), (3, (128, 32, 96)))
-TOLERANCE = 1e-4  # of the largest logit, for float32 summed in another order
+TOLERANCE = 1e-4  # fraction of the largest logit, for float32 sums in another order
 
 
 def export_network(
@@ -44,22 +44,22 @@ def export_network(
     trust_bundle: bool = False,
     overwrite: bool = False,
 ) -> float:
-    """Write the network of a bundle, with its weights, to a file that needs neither the bundle nor this package.
+    """Write a bundle's network with its weights to a file that needs neither the bundle nor this package.
 
     Args:
-        bundle: name of a shipped bundle, or path of a bundle's folder.
-        output: ends in ``.ts`` for TorchScript or in ``.onnx``; appears whole or not at all.
-        weights: a state dict of your own training in place of the bundle's weights.
-        trust_bundle: allow the code in the configuration of a bundle that is not shipped.
-        overwrite: replace a file that is there.
+        bundle: Name of a shipped bundle, or path of a bundle's folder.
+        output: Path ending in ``.ts`` (TorchScript) or ``.onnx``; written atomically.
+        weights: A state dict from your own training instead of the bundle's weights.
+        trust_bundle: Allow code in the configuration of a bundle that is not shipped.
+        overwrite: Replace an existing file.
 
     Returns:
-        The largest difference between the file's logits and torch's, of random images in two sizes, as a share of the
-        largest logit.
+        The largest difference between the file's logits and torch's for random images in two sizes, as a fraction of
+        the largest logit.
 
     Raises:
-        InputError: on an unknown ending, an output that exists already, a package that is missing, a bundle or weights
-            that `Segmenter` would refuse too, or a network that the format cannot hold.
+        InputError: if the ending is unknown, the output exists, a package is missing, `Segmenter` would refuse the
+            bundle or the weights, or the format does not support the network.
         OutputError: if the file cannot be written.
     """
     path = Path(output)
@@ -86,10 +86,10 @@ def export_network(
 
 
 def to_torchscript(network: nn.Module) -> torch.jit.ScriptModule:
-    """The network in TorchScript, for batches and images of any size, on the device where it is.
+    """Convert a network to TorchScript, for batches and images of any size, on its device.
 
     Raises:
-        InputError: if it is written in a way that TorchScript does not understand.
+        InputError: if TorchScript does not support its code.
     """
     try:
         with _quiet():
@@ -102,13 +102,13 @@ def to_torchscript(network: nn.Module) -> torch.jit.ScriptModule:
 
 
 def to_onnx(network: nn.Module, channels: int, dimensions: int, metadata: dict[str, Any] | None = None) -> bytes:
-    """The network as the content of an ONNX file, input ``image`` and output ``pred``, any batch and size.
+    """Convert a network to the content of an ONNX file with input ``image`` and output ``pred``, any batch and size.
 
     Args:
-        network: on the CPU.
-        channels: of its images.
-        dimensions: of its images, 2 or 3.
-        metadata: kept in the file under ``metadata.json``.
+        network: The network, on the CPU.
+        channels: Number of channels of its images.
+        dimensions: Number of spatial dimensions of its images, 2 or 3.
+        metadata: Metadata to store in the file as ``metadata.json``.
 
     Raises:
         InputError: if the extra ``export`` is not installed or the network cannot be exported.
@@ -139,16 +139,16 @@ def to_onnx(network: nn.Module, channels: int, dimensions: int, metadata: dict[s
 
 
 def onnx_session(model: bytes | Path) -> Any:
-    """An ONNX file, or its content, as ONNX Runtime runs it on the CPU, with as many threads as torch uses now.
+    """Load an ONNX file, or its content, into ONNX Runtime on the CPU, with torch's current number of threads.
 
     Raises:
-        InputError: if ONNX Runtime is not installed or does not take the model.
+        InputError: if ONNX Runtime is not installed or does not support the model.
     """
     runtime = _import("onnxruntime")
-    runtime.disable_telemetry_events()  # on Windows it reports to its makers otherwise
+    runtime.disable_telemetry_events()  # otherwise it sends telemetry on Windows
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 4  # what ends a process: errors come as exceptions
+    options.log_severity_level = 4  # fatal errors only: the others arrive as exceptions
     source = model if isinstance(model, bytes) else str(model)
     try:
         return runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
@@ -159,10 +159,10 @@ def onnx_session(model: bytes | Path) -> Any:
 def run_onnx(session: Any, images: torch.Tensor) -> torch.Tensor:
     """Logits (N, K, H, W[, D]) of images (N, C, H, W[, D]) on the CPU, float32.
 
-    Image by image, which is as fast as all at once and makes the result independent of the batch.
+    Images run one by one, which is as fast as a batch and makes the result independent of it.
 
     Raises:
-        MemoryError: if there is not enough.
+        MemoryError: if memory is full.
     """
     try:
         logits = [session.run(None, {INPUT: image.float().contiguous().numpy()})[0] for image in images.split(1)]
@@ -175,10 +175,10 @@ def run_onnx(session: Any, images: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def _difference(network: nn.Module, other: Any, channels: int, dimensions: int) -> float:
-    """The largest difference of the two's logits of random images, as a share of the largest logit.
+    """The largest difference of the logits for random images, as a fraction of the largest logit.
 
     Raises:
-        InputError: if it is more than rounding, or the other does not run at all.
+        InputError: if it exceeds rounding, or the exported network does not run.
     """
     found = 0.0
     generator = torch.Generator().manual_seed(0)
@@ -202,17 +202,17 @@ def _difference(network: nn.Module, other: Any, channels: int, dimensions: int) 
 
 
 def _metadata(bundle: Bundle, weights: Path, *, own: bool) -> dict[str, Any]:
-    """The bundle's metadata, with the weights that are in the file."""
+    """The bundle's metadata, describing the weights in the file."""
     stated = bundle.metadata.get("weights", {})
     kept = stated if isinstance(stated, dict) and not own else {}
     return {**bundle.metadata, "weights": {**kept, "sha256": sha256(weights)}}
 
 
 def _dimensions(bundle: Bundle) -> int:
-    """Of the images that the bundle's network takes.
+    """Number of spatial dimensions of the network's images.
 
     Raises:
-        InputError: if its metadata do not say.
+        InputError: if the bundle's metadata lacks it.
     """
     shape = bundle.image_format.get("spatial_shape")
     if not isinstance(shape, list) or len(shape) not in (2, 3):
@@ -224,7 +224,7 @@ def _dimensions(bundle: Bundle) -> int:
 
 
 def _import(module: str) -> Any:
-    """A package of the extra ``export``.
+    """Import a package of the extra ``export``.
 
     Raises:
         InputError: if it is not installed or does not work.
@@ -238,7 +238,7 @@ def _import(module: str) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep to themselves what torch's exporters tell of parts of torch that go out of fashion or are not used."""
+    """Silence the warnings of torch's exporters about deprecated or unused parts of torch."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""The kinds of image that a `Segmenter` takes from memory, as SimpleITK images, and its results in the same kind."""
+"""Conversion of the in-memory images that a `Segmenter` takes to SimpleITK, and of its results back."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ __all__ = ["as_kind_of", "as_sitk"]
 
 
 def as_sitk(image: Any, channels: int, spacing: tuple[float, float, float] | None = None) -> sitk.Image:
-    """A SimpleITK image of what the caller has.
+    """Convert the caller's image to SimpleITK.
 
     Args:
-        image: path; SimpleITK image; MetaTensor (X, Y, Z[, C]) or (X, Y, C); or array: a volume (X, Y, Z[, C]) in LPS
-            axial order with ``spacing``, or a picture (rows, columns, C). C only where ``channels`` is above 1.
-        channels: of the images that the bundle takes.
-        spacing: of a volume as array, in mm, order (x, y, z).
+        image: Path; SimpleITK image; MetaTensor (X, Y, Z[, C]) or (X, Y, C); or array: a volume (X, Y, Z[, C]) in LPS
+            axial order with ``spacing``, or a picture (rows, columns, C). C only if ``channels`` is above 1.
+        channels: Number of channels of the bundle's images.
+        spacing: Spacing of an array's volume in mm, order (x, y, z).
 
     Raises:
-        InputError: if it is none of these, or cannot be read.
+        InputError: if the image is of another kind or cannot be read.
     """
     if isinstance(image, sitk.Image):
         return image
@@ -47,7 +47,7 @@ def as_sitk(image: Any, channels: int, spacing: tuple[float, float, float] | Non
 
 
 def as_kind_of(result: sitk.Image, like: Any) -> Any:
-    """``result`` in the kind of the caller's image ``like``; tensors and arrays have channels, if any, first."""
+    """Convert ``result`` to the kind of the caller's image ``like``; channels of tensors and arrays come first."""
     vector = result.GetNumberOfComponentsPerPixel() > 1
     if isinstance(like, MetaTensor):
         values = to_metatensor(result).as_tensor()
@@ -76,7 +76,7 @@ def _of_array(array: npt.NDArray[Any], channels: int, spacing: tuple[float, floa
 
 
 def _of_metatensor(image: MetaTensor, channels: int) -> sitk.Image:
-    """The affine is RAS unless the metadata say otherwise."""
+    """Convert a MetaTensor, whose affine is RAS unless its metadata say otherwise."""
     dimensions = image.ndim - (channels > 1)
     if dimensions != 3 and not (dimensions == 2 and channels > 1):
         axes = "(X, Y, Z) without channel axis" if channels == 1 else f"(X, Y, Z, {channels}) or (X, Y, {channels})"

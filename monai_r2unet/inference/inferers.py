@@ -1,4 +1,4 @@
-"""How a network is run: over a volume slice by slice, and in the precision that the processor is fast in."""
+"""Inferers: a network over a volume slice by slice, and in the precision in which the processor is fastest."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["MixedPrecisionInferer", "SliceBySliceInferer"]
 
 
 class MixedPrecisionInferer(SimpleInferer):
-    """`run_fast` on a CPU, where MONAI's engines' ``amp`` does nothing; elsewhere the network as it is."""
+    """`run_fast` on a CPU, where the ``amp`` of MONAI's engines has no effect; elsewhere the unchanged network."""
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
@@ -42,37 +42,37 @@ class MixedPrecisionInferer(SimpleInferer):
 
 
 class SliceBySliceInferer(Inferer):
-    """Run a 2D network over every slice of a volume, or over a picture, all on the network's device, batch by batch.
+    """Run a 2D network over every slice of a volume, or over a picture, batch by batch on the network's device.
 
-    Each slice is scaled (``slice_transform``), fitted into ``slice_size`` pixels with its aspect in mm kept, segmented,
-    and its probabilities are resized back. Only one batch of slices is floating point at a time. Where the device runs
-    out of memory, the batch is halved, down to one slice.
+    Each slice is scaled (``slice_transform``), fitted into ``slice_size`` pixels without changing its aspect in mm, and
+    segmented; then its probabilities are resized back. Only one batch of slices is floating point at a time. If the
+    device runs out of memory, the batch is halved, down to one slice.
 
     Args:
-        slice_size: side in pixels of the square images the network was trained on; ``None``: every slice keeps its
-            size, for fully convolutional passes.
-        batch_size: slices at a time; changes nothing but speed and memory.
-        slice_transform: applied to each batch (N, C, X, Y) in its own units before the fitting, as a window in HU.
-        threshold: the result is a uint8 mask of ``probability >= threshold``; ``None``: float32 probabilities.
-        softmax: the network's channels are background and labels that do not overlap: probabilities are their softmax,
-            and the mask holds the number of the most probable channel, whatever the ``threshold``. Otherwise each
-            channel is a label of its own with a sigmoid.
-        body_above: slices without body are not run, their result is 0: those in which less than ``body_share`` of the
-            pixels lie above this value, in the image's own units. ``None``: all slices are run.
-        body_share: see ``body_above``; from 0 to 1.
-        float32: compute in float32 everywhere, for results that do not depend on the processor; slower where it has a
-            faster type (`fastest_type`).
-        window: runs the network over each slice patch by patch, such as MONAI's ``SlidingWindowInferer``; ``None``: in
-            one pass.
-        mirror: average the logits of each slice and its three mirror images, in four times the time. For networks
+        slice_size: Side in pixels of the network's square training images; ``None``: every slice keeps its size, for
+            fully convolutional passes.
+        batch_size: Slices per batch; affects speed and memory only.
+        slice_transform: Transform of each batch (N, C, X, Y) in its own units before the fitting, such as a window in
+            HU.
+        threshold: Threshold of the uint8 mask, ``probability >= threshold``; ``None``: float32 probabilities.
+        softmax: True if the network's channels are background and labels that do not overlap: probabilities are their
+            softmax, and the mask holds the number of the most probable channel, without a ``threshold``. Otherwise each
+            channel is an independent label with a sigmoid.
+        body_above: Value, in the image's units, that separates body from air. A slice with less than ``body_share`` of
+            its pixels above it is skipped, with the result 0. ``None``: no slice is skipped.
+        body_share: Fraction of the pixels, see ``body_above``; from 0 to 1.
+        float32: Always compute in float32, for results that do not depend on the processor; slower if the processor has
+            a faster type (`fastest_type`).
+        window: Inferer that runs the network over each slice patch by patch, such as MONAI's ``SlidingWindowInferer``;
+            ``None``: one pass.
+        mirror: Average the logits of each slice and its three mirror images, in four times the time. For networks
             trained with mirrored images.
-        min_extent: mm that the square of ``slice_size`` pixels shows at least: slices of a narrower field of view are
-            padded and not magnified. ``None``: every slice fills the square.
-        beyond: how slices are padded, see `monai_r2unet.transforms.fit.fit_in_plane`: (air, soft tissue) in the units
-        that
-            ``slice_transform`` gives. ``None``: with zeros, on the far side.
-        fov_diameter: width in pixels of the field of view of the fundus photographs that the network was trained on:
-            photographs are resized to it before the network, and its probabilities back. ``None``: no resizing.
+        min_extent: Least extent in mm of the square of ``slice_size`` pixels: slices with a narrower field of view are
+            padded, not magnified. ``None``: every slice fills the square.
+        beyond: Values of the padding, (air, soft tissue) after ``slice_transform``, see
+            `monai_r2unet.transforms.fit.fit_in_plane`. ``None``: zeros, on the far side.
+        fov_diameter: Diameter in pixels of the field of view in the network's training photographs: fundus photographs
+            are resized to it before the network, and its probabilities back. ``None``: no resizing.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class SliceBySliceInferer(Inferer):
         self.min_extent = min_extent
         self.fov_diameter = fov_diameter
         self.beyond = None if beyond is None else (float(beyond[0]), float(beyond[1]))
-        # Go on on the CPU, with a warning, where a GPU has no memory for one slice.
+        # Continue on the CPU, with a warning, if a GPU lacks memory for one slice.
         self.cpu_fallback = False
 
     @torch.no_grad()
@@ -135,19 +135,19 @@ class SliceBySliceInferer(Inferer):
         on_progress: Callable[[int, int], None] | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
-        """Segment a volume or a picture. Several threads may do so with one inferer.
+        """Segment a volume or a picture. Several threads may use one inferer.
 
         Args:
-            inputs: one volume (1, C, X, Y, Z), slices along Z, or one picture (1, C, X, Y); any dtype. A
+            inputs: One volume (1, C, X, Y, Z), slices along Z, or one picture (1, C, X, Y); any dtype. A
                 MetaTensor's spacing sets the aspect of a volume.
-            network: maps (N, C, size, size) to logits (N, K, size, size).
-            *args: passed on to the network.
-            probabilities: give probabilities, whatever the ``threshold``.
-            channels: K that the network must have, if known.
-            scale: factors by which the slices are resized before the network, one for each, in place of those that
-                ``fov_diameter`` gives; only with a ``fov_diameter``.
-            on_progress: called after every batch with the slices done and their total; may raise to stop.
-            **kwargs: passed on to the network.
+            network: Network that maps (N, C, size, size) to logits (N, K, size, size).
+            *args: Passed on to the network.
+            probabilities: Return probabilities even if there is a ``threshold``.
+            channels: Expected K, if known.
+            scale: Resizing factor of each slice before the network, replacing those from ``fov_diameter``; only with a
+                ``fov_diameter``.
+            on_progress: Called after every batch with the number of finished slices and their total; may raise to stop.
+            **kwargs: Passed on to the network.
 
         Returns:
             (1, K, X, Y[, Z]): uint8 mask or float32 probabilities, see ``threshold``, on the device of ``inputs``; a
@@ -156,7 +156,7 @@ class SliceBySliceInferer(Inferer):
         Raises:
             ValueError: if ``inputs`` is not one volume or picture.
             InputError: if the network does not have ``channels``.
-            NotEnoughMemoryError: if there is not enough for one slice.
+            NotEnoughMemoryError: if memory is too small for one slice.
         """
         if inputs.ndim not in (4, 5) or inputs.shape[0] != 1 or 0 in inputs.shape:
             raise ValueError(
@@ -187,12 +187,12 @@ class SliceBySliceInferer(Inferer):
 
         result = self._run(slices, scales, network, segment, on_progress).movedim(0, -1)[None]
         result = result if volume.ndim == 5 else result[..., 0]
-        # With the metadata of the input, without which MONAI's Invertd leaves it as it is.
+        # With the metadata of the input, without which MONAI's Invertd does not change it.
         like_inputs: torch.Tensor = convert_to_dst_type(result, inputs, dtype=result.dtype)[0]
         return like_inputs
 
     def _scales(self, slices: torch.Tensor, given: Sequence[float] | None) -> Sequence[float]:
-        """Factors by which ``slices`` (N, C, X, Y) are resized before the network; empty without a ``fov_diameter``."""
+        """Resizing factors of ``slices`` (N, C, X, Y) before the network; empty without a ``fov_diameter``."""
         if self.fov_diameter is None:
             if given is not None:
                 raise ValueError("scale is given, but the inferer has no fov_diameter that it could stand for")
@@ -211,7 +211,7 @@ class SliceBySliceInferer(Inferer):
         segment: Callable[[torch.Tensor, torch.device, float, Any], torch.Tensor],
         on_progress: Callable[[int, int], None] | None,
     ) -> torch.Tensor:
-        """Apply ``segment`` to ``slices`` (N, C, X, Y) in batches, to the same shape with the network's channels."""
+        """Apply ``segment`` to ``slices`` (N, C, X, Y) in batches; the result has the network's channels."""
         device = next(network.parameters()).device if isinstance(network, nn.Module) else slices.device
         todo = self._with_body(slices)
         batch_size = self.batch_size
@@ -238,7 +238,7 @@ class SliceBySliceInferer(Inferer):
             # Here, and not in the handler, where the error would keep the failed batch alive.
             batch_size = len(indices) // 2
             if batch_size == 0 and device.type != "cpu" and self.cpu_fallback:
-                warnings.warn(f"{device} has not enough memory for one slice: went on on the CPU", stacklevel=4)
+                warnings.warn(f"{device} has not enough memory for one slice: continued on the CPU", stacklevel=4)
                 device, batch_size = torch.device("cpu"), self.batch_size
                 network = copy.deepcopy(network).to(device)  # the caller's stays where it is
             elif batch_size == 0:
@@ -252,10 +252,10 @@ class SliceBySliceInferer(Inferer):
         return result
 
     def _nothing_for(self, part: torch.Tensor, slices: torch.Tensor) -> torch.Tensor:
-        """Background (N, K, X, Y) for the results of all ``slices``, of which ``part`` is one batch.
+        """Zeros (N, K, X, Y) for the results of all ``slices``; ``part`` is the result of one batch.
 
-        It lies beside the image and not on the network's device, which need not hold the whole of it, and in the order
-        in which images are stored: slice by slice, X running fastest.
+        They are on the device of the image, because the network's need not hold them all, and in the memory layout of
+        images: slice by slice, X running fastest.
         """
         channels, x, y = part.shape[1:]
         result = torch.zeros((len(slices), channels, y, x), dtype=part.dtype, device=slices.device).transpose(2, 3)
@@ -264,7 +264,7 @@ class SliceBySliceInferer(Inferer):
         return result
 
     def _with_body(self, slices: torch.Tensor) -> list[int]:
-        """Indices of the slices to be run."""
+        """Indices of the slices to run."""
         if self.body_above is None:
             return list(range(len(slices)))
         above = [int(torch.count_nonzero(one > self.body_above)) for one in slices]
@@ -282,7 +282,7 @@ class SliceBySliceInferer(Inferer):
     ) -> torch.Tensor:
         """Probabilities (N, K, X, Y), float32 on ``device``, of one batch (N, C, X, Y)."""
         size = (batch.shape[-2], batch.shape[-1])
-        # In one memory layout, however the image was stored: sums taken in another order round differently.
+        # Always in one memory layout, because sums in another order round differently.
         images = rescale(batch.to(device).float().contiguous(), factor, "image")
         scaled = (images.shape[-2], images.shape[-1])
         fitted = scaled
@@ -317,7 +317,7 @@ def _in_windows(
 
 
 def mirrored(network: Callable[..., torch.Tensor], images: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-    """What ``network`` makes of ``images`` (N, C, X, Y) and of their three mirror images, turned back, on average."""
+    """Mean of the network's logits for ``images`` (N, C, X, Y) and for their three mirror images, mirrored back."""
     logits = network(images, *args, **kwargs)
     for axes in ((-2,), (-1,), (-2, -1)):
         logits = logits + network(images.flip(axes), *args, **kwargs).flip(axes)
@@ -325,7 +325,7 @@ def mirrored(network: Callable[..., torch.Tensor], images: torch.Tensor, *args: 
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` is what torch, numpy or Python raise when memory is full, on a GPU or not."""
+    """Whether torch, numpy or Python raise ``error`` when memory is full, on a GPU or not."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(

@@ -13,9 +13,9 @@ __all__ = ["fastest_type", "run_fast"]
 
 
 def fastest_type(device: torch.device) -> torch.dtype:
-    """The floating point type that ``device`` runs networks fastest in.
+    """The floating point type in which ``device`` runs networks fastest.
 
-    On the CPU that is bfloat16 where the processor has it (AVX512-BF16 or AMX; emulated, it is slower), on CUDA
+    On the CPU that is bfloat16 if the processor supports it (AVX512-BF16 or AMX; emulated, it is slower), on CUDA
     bfloat16 or, before Ampere, float16; else float32.
     """
     if device.type == "cuda":
@@ -26,9 +26,9 @@ def fastest_type(device: torch.device) -> torch.dtype:
 
 
 def run_fast(network: Callable[..., torch.Tensor], images: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-    """What ``network`` makes of ``images`` (N, C, H, W), as float32, computed in the `fastest_type` of their device.
+    """The network's output for ``images`` (N, C, H, W) as float32, computed in the `fastest_type` of their device.
 
-    And channels-last, the memory layout in which convolutions are fastest.
+    The images are channels-last, the memory layout in which convolutions are fastest.
     """
     dtype = fastest_type(images.device)
     images = images.contiguous(memory_format=torch.channels_last)

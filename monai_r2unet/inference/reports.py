@@ -1,4 +1,4 @@
-"""What a segmentation was made with and what came of it, as it stands in reports and in the records of cohorts."""
+"""Descriptions of a segmentation for reports and for the records of cohorts."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def describe_result(
     """Size, spacing in mm, foreground in voxels and mL (``None`` of a picture), scale, warnings, seconds of each step.
 
     Args:
-        image: that was segmented.
-        result: what came of it.
-        notes: warnings from reading it.
-        seconds: of the steps around the segmentation, such as reading.
+        image: The segmented image.
+        result: The result.
+        notes: Warnings from reading the image.
+        seconds: Seconds of the other steps, such as reading.
     """
     return {
         "size": list(image.GetSize()),

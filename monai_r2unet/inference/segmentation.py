@@ -1,4 +1,4 @@
-"""What came of one image: its mask, and what belongs to it."""
+"""The result of segmenting one image."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ __all__ = ["Segmentation"]
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What came of one image, on its own grid.
+    """The result of segmenting one image, on the image's grid.
 
     Args:
-        mask: uint8, 0 background, 1 and up the bundle's labels.
-        probabilities: foreground probability, float32 from 0 to 1, where it was asked for; with several labels a
-            vector image with the probability of each.
-        warnings: sentences about what may make the result wrong.
-        scale: factors by which the photographs were resized for the network, one for each; ``None`` for bundles that do
-            not go by the field of view.
-        seconds: what each step took.
-        labels: names of the bundle's labels, whose values in the mask are 1, 2, ...
+        mask: Mask, uint8: 0 background, 1 and up the bundle's labels.
+        probabilities: Foreground probability, float32 from 0 to 1, if requested; with several labels a vector image
+            with the probability of each.
+        warnings: Sentences about possible errors in the result.
+        scale: Resizing factor of each photograph for the network; ``None`` for bundles that ignore the field of view.
+        seconds: Seconds of each step.
+        labels: Names of the bundle's labels, whose values in the mask are 1, 2, ...
     """
 
     mask: sitk.Image
@@ -41,12 +40,12 @@ class Segmentation:
 
     @property
     def millilitres(self) -> float | None:
-        """Volume of the foreground in mL; ``None`` of a flat picture, which has no millimetres."""
+        """Volume of the foreground in mL; ``None`` for a picture, which has no millimetres."""
         return self._millilitres(self.voxels)
 
     @cached_property
     def by_label(self) -> list[dict[str, Any]]:
-        """Each label's ``value``, ``name``, ``voxels`` and ``millilitres`` (``None`` of a flat picture)."""
+        """Each label's ``value``, ``name``, ``voxels`` and ``millilitres`` (``None`` for a picture)."""
         if len(self.labels) == 1:
             counts = [self.voxels]
         else:  # slice by slice: numpy counts in copies of eight bytes a voxel

@@ -49,26 +49,26 @@ __all__ = ["Segmenter", "without_notices"]
 
 
 class Segmenter:
-    """A bundle, loaded once, that segments images, in several threads if need be.
+    """A bundle that is loaded once and segments images, also from several threads.
 
-    Preprocessing, network, inferer and postprocessing are those of the bundle's ``configs/inference.json``.
+    Preprocessing, network, inferer and postprocessing come from the bundle's ``configs/inference.json``.
 
     Args:
-        bundle: name of a shipped bundle, or path of a bundle's folder.
+        bundle: Name of a shipped bundle, or path of a bundle's folder.
         device: ``"auto"``, ``"cpu"``, ``"cuda:0"``, ...
-        weights: a state dict of your own training in place of the bundle's weights.
-        batch_size: slices at a time; changes nothing but speed and memory.
-        trust_bundle: allow the code in the configuration of a bundle that is not shipped.
-        cpu_fallback: go on on the CPU, with a warning, where a GPU has no memory for one slice.
-        float32: compute in float32 everywhere, for masks that do not depend on the processor; slower where it has a
+        weights: A state dict from your own training instead of the bundle's weights.
+        batch_size: Slices per batch; affects speed and memory only.
+        trust_bundle: Allow code in the configuration of a bundle that is not shipped.
+        cpu_fallback: Continue on the CPU, with a warning, if a GPU lacks memory for one slice.
+        float32: Always compute in float32, for masks that do not depend on the processor; slower if the processor has a
             faster type.
-        engine: what runs the network: ``"torch"``; ``"openvino"``, which is faster on a CPU once it has been built; or
-            ``"onnxruntime"`` or ``"torchscript"``, for masks as other programs get them from what
-            `monai_r2unet.inference.export` writes. `monai_r2unet.inference.engines` says which of them pays when.
+        engine: Engine that runs the network: ``"torch"``; ``"openvino"``, which is faster on a CPU after compilation;
+            ``"onnxruntime"`` or ``"torchscript"``, which run the exported network (`monai_r2unet.inference.export`).
+            `monai_r2unet.inference.engines` explains when each of them pays off.
 
     Raises:
-        InputError: on an unknown, damaged or not trusted bundle, an unknown device, an engine that is unknown, not
-            installed or not for the device, or missing, damaged or unfitting weights.
+        InputError: if the bundle is unknown, damaged or not trusted, the device is unknown, the engine is unknown, not
+            installed or not available on the device, or the weights are missing, damaged or do not fit.
 
     Example:
         >>> mask = Segmenter("lung")("chest.nii.gz")
@@ -98,7 +98,7 @@ class Segmenter:
         load_weights(self.network, path, self.bundle.weights_sha256 if own else None)
         self.weights_sha256 = sha256(path)
         self.network.to(self.device).eval()
-        # Images come in from memory, and the masks leave as return values.
+        # Images come from memory, and masks are returned.
         with without_notices():
             self.preprocessing = _without(config.part("preprocessing"), LoadImaged)
         self.inferer = config.part("inferer")
@@ -111,7 +111,7 @@ class Segmenter:
             self.inferer.float32 = self.inferer.float32 or float32 or ENGINES[engine].float32_only
         self.network = with_engine(engine, self.network, float32=self.precision == "float32")
         postprocessing = _without(config.part("postprocessing"), SaveImaged)
-        # What cleans masks cannot work on probabilities: it comes last, on the image's own grid.
+        # Transforms that clean masks cannot work on probabilities: they come last, on the image's grid.
         self.postprocessing = _without(postprocessing, RemoveIslandsd)
         self.clean_up = [step.remove for step in postprocessing.transforms if isinstance(step, RemoveIslandsd)]
         # MONAI's transforms switch their own tracing off and on again while they are inverted
@@ -136,22 +136,23 @@ class Segmenter:
         """Segment one image.
 
         Args:
-            image: path of a file or of a folder with one DICOM series; SimpleITK image; MetaTensor (X, Y, Z); or array
+            image: Path of a file or of a folder with one DICOM series; SimpleITK image; MetaTensor (X, Y, Z); or array
                 (X, Y, Z) in LPS axial order with ``spacing``. For a bundle of photographs, MetaTensor (X, Y, 3) or
                 array (rows, columns, 3); as volumes of several, (X, Y, Z, 3).
-            spacing: of a volume as array, in mm, order (x, y, z).
-            probabilities: give (mask, foreground probability) instead of the mask. With several labels the probability
-                of each: a vector image, or a MetaTensor or array with the labels as first axis.
-            scale: of a fundus photograph whose field of view cannot be found: the factor by which it is resized for the
-                network, or the diameter of its field of view in pixels, as ``"1400px"``.
-            clean_up: Remove islands from the mask of a volume, if the bundle's postprocessing does; probabilities stay.
+            spacing: Spacing of an array's volume in mm, order (x, y, z).
+            probabilities: Return (mask, foreground probability) instead of the mask. With several labels the
+                probability of each: a vector image, or a MetaTensor or array with the labels as first axis.
+            scale: For a fundus photograph whose field of view cannot be found: the resizing factor for the network, or
+                the diameter of the field of view in pixels, such as ``"1400px"``.
+            clean_up: Remove islands from the mask of a volume, if the bundle's postprocessing does so; probabilities do
+                not change.
 
         Returns:
-            The mask on the image's own grid, in the image's own kind (a SimpleITK image for a path): uint8, 0
+            The mask on the image's grid and of the image's kind (a SimpleITK image for a path): uint8, 0
             background, 1 and up the bundle's labels. Foreground probabilities are float32 from 0 to 1.
 
         Raises:
-            InputError: if the image cannot be read or is not one that the bundle can work on.
+            InputError: if the image cannot be read or the bundle cannot segment it.
         """
         grid = as_sitk(image, self.bundle.image_format["num_channels"], spacing)
         result = self.run(grid, probabilities=probabilities, scale=scale, clean_up=clean_up)
@@ -173,15 +174,16 @@ class Segmenter:
         """Segment a SimpleITK image, and report warnings and times.
 
         Args:
-            image: 3D, in the units the bundle expects (HU for CT); 2D for photographs.
-            probabilities: keep the foreground probabilities too.
-            allow_nonfinite: accept that many NaN or infinite voxels, read as the lowest value of the window.
-            scale: see :meth:`__call__`.
-            clean_up: see :meth:`__call__`.
-            on_progress: called after each batch with the slices done and their total.
+            image: Image in the units that the bundle expects (HU for CT), 3D; 2D for photographs.
+            probabilities: Return the foreground probabilities too.
+            allow_nonfinite: Number of NaN or infinite voxels to accept, which are read as the lowest value of the
+                window.
+            scale: See :meth:`__call__`.
+            clean_up: See :meth:`__call__`.
+            on_progress: Called after each batch with the number of finished slices and their total.
 
         Raises:
-            InputError: if the bundle cannot work on the image, or takes no scale.
+            InputError: if the bundle cannot segment the image, or takes no scale.
         """
         started = time.perf_counter()
         image_format = self.bundle.image_format
@@ -227,7 +229,7 @@ class Segmenter:
         return Segmentation(mask, probability, notes, factors, seconds, self.bundle.label_names)
 
     def _check_labels(self, inferer: SliceBySliceInferer) -> None:
-        """Refuse an inferer that cannot give the bundle's labels, which do not overlap."""
+        """Refuse an inferer that cannot return the bundle's labels, which do not overlap."""
         names = self.bundle.label_names
         if (self.bundle.channels > 1) != inferer.softmax:
             few = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
@@ -242,19 +244,19 @@ class Segmenter:
             )
 
     def prepare(self, image: MetaTensor) -> MetaTensor:
-        """The image (C, X, Y[, Z]) as the bundle's preprocessing leaves it for the inferer.
+        """The image (C, X, Y[, Z]) after the bundle's preprocessing.
 
         Raises:
-            InputError: if the preprocessing fails on it.
+            InputError: if the preprocessing fails.
         """
         with blame(self.bundle.name, "preprocessing"), self._transforming:
             prepared: MetaTensor = self.preprocessing({"image": image})["image"]
         return prepared
 
     def _scales(self, images: torch.Tensor, scale: float | str | None) -> tuple[list[float] | None, list[str]]:
-        """Factors by which the photographs (C, X, Y[, Z]) are resized, and what is doubtful in them.
+        """Resizing factors of the photographs (C, X, Y[, Z]), and warnings about them.
 
-        ``None`` for an inferer that does not go by the field of view.
+        ``None`` for an inferer that ignores the field of view.
         """
         diameter = getattr(self.inferer, "fov_diameter", None)
         if diameter is None:
@@ -279,7 +281,7 @@ class Segmenter:
         scale: list[float] | None,
         on_progress: Callable[[int, int], None] | None,
     ) -> torch.Tensor:
-        """Run the bundle's inferer, ours slice by slice or any other of MONAI in one go."""
+        """Run the bundle's inferer: ours, slice by slice, or any other of MONAI."""
         if not isinstance(self.inferer, SliceBySliceInferer):
             if probabilities:
                 raise InputError(
@@ -303,7 +305,7 @@ class Segmenter:
 
 @contextlib.contextmanager
 def without_notices() -> Iterator[None]:
-    """Keep to itself what MONAI tells of a decoder for DICOM on the GPU, which nothing here uses."""
+    """Silence MONAI's notices about a DICOM decoder on the GPU, which we do not use."""
     logger = logging.getLogger("monai.data.nvimgcodec_pydicom_plugin")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Settings of a process that only segments with the shipped bundles: a quick start, and memory kept between slices."""
+"""Settings for processes that only segment with shipped bundles: a fast start, and memory kept between slices."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 __all__ = ["hidden_modules", "import_monai_for_segmentation", "keep_freed_memory"]
 
-# What MONAI imports where it is installed, though segmentation never uses it: more than half of the time until the
-# first slice.
+# MONAI imports these if they are installed, although segmentation never uses them: more than half of the time until
+# the first slice.
 UNUSED = (
     "ignite",
     "jsonschema",
@@ -25,16 +25,16 @@ UNUSED = (
     "tensorboard",
 )
 
-# Parameters of glibc's mallopt(3), with what they are set to.
+# Parameters of glibc's mallopt(3), and our values.
 M_TRIM_THRESHOLD, KEPT = -1, 512 << 20  # bytes: freed memory is kept up to this
-M_MMAP_THRESHOLD, VOLUME = -3, 32 << 20  # bytes: feature maps stay below; whole volumes go back at once
+M_MMAP_THRESHOLD, VOLUME = -3, 32 << 20  # bytes: feature maps are smaller; complete volumes are returned at once
 M_ARENA_MAX, SHARED = -8, 1  # only the arena that all threads share can keep that much
 
 
 def import_monai_for_segmentation() -> None:
-    """Import MONAI as if packages for training and figures were not installed, which MONAI is made for.
+    """Import MONAI as if the packages for training and figures were not installed; they are optional for MONAI.
 
-    In this process MONAI's handlers and figures stay out of use. Does nothing once MONAI is imported.
+    In this process MONAI's handlers and figures cannot be used. Does nothing if MONAI has been imported before.
     """
     if "monai" in sys.modules:
         return
@@ -45,9 +45,9 @@ def import_monai_for_segmentation() -> None:
 
 @contextlib.contextmanager
 def hidden_modules(*names: str) -> Iterator[None]:
-    """Let those of the modules that are not imported yet pass for not installed, as long as the context lasts."""
+    """Within the context, make modules look uninstalled unless they have already been imported."""
     hidden = [name for name in names if name not in sys.modules]
-    # None is Python's own way to say that a module cannot be imported.
+    # For Python, None means that a module cannot be imported.
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:
         yield
@@ -58,10 +58,10 @@ def hidden_modules(*names: str) -> Iterator[None]:
 
 
 def keep_freed_memory() -> None:
-    """Let the feature maps of one slice take the memory of the last one's, where the C library is glibc.
+    """Reuse memory for the feature maps of the next slice, if the C library is glibc.
 
-    By itself glibc hands large blocks back to the kernel, which clears each page before it gives it out again: that
-    costs as much as a fifth of the network's time on a CPU. To be called before there are other threads.
+    By default glibc returns large blocks to the kernel, which clears each page before it is used again: this costs up
+    to a fifth of the network's time on a CPU. Call it before other threads start.
     """
     if not sys.platform.startswith("linux"):
         return

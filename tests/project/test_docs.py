@@ -31,7 +31,9 @@ def pages(repository: Path) -> list[Path]:
 
 def anchors(page: Path) -> set[str]:
     """The names of a page's headings, as GitHub and the site make them."""
-    headings = re.findall(r"^#+ (.*)$", CODE.sub(lambda code: code[0].strip("`"), page.read_text()), re.MULTILINE)
+    headings = re.findall(
+        r"^#+ (.*)$", CODE.sub(lambda code: code[0].strip("`"), page.read_text("utf-8")), re.MULTILINE
+    )
     return {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings}
 
 

@@ -26,7 +26,7 @@ def test_failures_are_named_the_rest_is_done_and_a_second_run_does_what_is_missi
 ) -> None:
     dest = tmp_path / "new" / "masks"
     told: list[tuple[str, int, int]] = []
-    with pytest.warns(UserWarning, match=r"1 of the files in .* are no images and are left out: notes\.txt"):
+    with pytest.warns(UserWarning, match=r"1 of the files in .* are not images and are skipped: notes\.txt"):
         results = segment_cohort(
             lambda: segmenter, source, dest, on_case=lambda result, *counts: told.append((result.case, *counts))
         )
@@ -151,7 +151,7 @@ def test_folders_that_cannot_be_used_are_refused(segmenter: Segmenter, three: Pa
             segment_cohort(lambda: segmenter, source, dest, **options)
 
     out = tmp_path / "out"
-    refused("is no folder", tmp_path / "none", out)
+    refused("is not a folder", tmp_path / "none", out)
     refused("folder of the images", three, three)
     refused("masks cannot end with '.bmp'", three, out, ending=".bmp")
     refused("is a file", three, three / "a.nrrd")

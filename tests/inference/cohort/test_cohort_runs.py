@@ -126,7 +126,7 @@ def test_a_report_and_probabilities_of_all_cases(segmenter: Segmenter, three: Pa
     }
     assert json.loads(report.read_text())["cases"][0] == a
     report.write_text("{}")
-    with pytest.raises(InputError, match=r"r\.json exists already and is no report"):
+    with pytest.raises(InputError, match=r"r\.json exists already and is not a report"):
         segment_cohort(lambda: segmenter, three, out, report=report)
     with pytest.raises(InputError, match="is the folder of the masks"):
         segment_cohort(lambda: segmenter, three, out, probabilities=out)
