@@ -67,7 +67,7 @@ class MostUncertain(Strategy):
     HOUR = 3600.0
 
     def __init__(self, bundle: str, key: str) -> None:
-        super().__init__(f"The image of which {bundle} is least sure")
+        super().__init__(f"The image with the highest uncertainty of {bundle}")
         self.key = key
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any] | None:

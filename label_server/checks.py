@@ -35,9 +35,9 @@ def check_studies(studies: str) -> None:
     if not folder.exists():
         raise InputError(f"the folder {studies} with the images does not exist: check the path")
     if not folder.is_dir():
-        raise InputError(f"{studies} is a file, expected a folder with images: name the one that it is in")
+        raise InputError(f"{studies} is a file, expected a folder with images: name its folder")
     if not os.access(folder, os.W_OK):
-        raise InputError(f"MONAI Label keeps the labels in {studies}, which cannot be written to: allow it, or copy it")
+        raise InputError(f"MONAI Label keeps the labels in {studies}, which is not writable: change its permissions, or copy it")
     content = [path.name for path in folder.iterdir() if path.name not in _OWN]
     if content and not any(name.endswith(ENDINGS) for name in content):
         raise InputError(
@@ -82,6 +82,6 @@ def check_port(host: str, port: int) -> None:
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except (OSError, OverflowError) as error:
         raise InputError(
-            f"the server cannot listen at {host}:{port}, which another program has or is not this computer: choose "
+            f"the server cannot listen at {host}:{port}, which is in use or not an address of this computer: choose "
             "another --port, which make calls PORT"
         ) from error
