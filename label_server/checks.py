@@ -37,7 +37,7 @@ def check_studies(studies: str) -> None:
     if not folder.is_dir():
         raise InputError(f"{studies} is a file, expected a folder with images: name its folder")
     if not os.access(folder, os.W_OK):
-        raise InputError(f"MONAI Label keeps the labels in {studies}, which is not writable: change its permissions, or copy it")
+        raise InputError(f"MONAI Label keeps the labels in {studies}, which is not writable: change its permissions")
     content = [path.name for path in folder.iterdir() if path.name not in _OWN]
     if content and not any(name.endswith(ENDINGS) for name in content):
         raise InputError(

@@ -1,1 +1,1 @@
-"""The tests, in the rooms of what they test."""
+"""Tests, in folders like those of the package."""

@@ -1,4 +1,4 @@
-"""Killed processes, full disks, folders that go away: the old output or a whole new one, and a sentence.
+"""Killed processes, full disks, vanishing folders: the old output or a complete new one, and one sentence.
 
 Real processes: one that has everything imported forks a child for each case, so that none waits seconds for imports.
 """
@@ -95,7 +95,7 @@ if not hasattr(os, "fork"):
 
 
 class Forks:
-    """Runs what is asked for in a process of its own."""
+    """Runs a command in a separate process."""
 
     def __init__(self) -> None:
         root = str(Path(__file__).resolve().parents[2])
@@ -107,7 +107,7 @@ class Forks:
         assert self.process.stdout.readline() == "ready\n"
 
     def __call__(self, what: str, folder: Path, *arguments: object, **faults: Any) -> tuple[int, str]:
-        """Exit code (-9: killed) and what was printed."""
+        """Exit code (-9: killed) and output."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         request = {"file_size": -1, "user": 0, "kill_after": None, "commands": "", **faults}

@@ -1,4 +1,4 @@
-"""The skin bundle as MONAI runs it: whole images fitted into a square, in training as in use."""
+"""The skin bundle as MONAI runs it: complete images fitted into a square, in training and inference."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ SIZES = [(40, 32), (24, 50)]
 
 
 def located(sizes: list[tuple[int, int]] = SIZES) -> list[dict[str, Any]]:
-    """Photographs whose three channels are x + 1, y + 1 and number + 1, so that each pixel says where it is from."""
+    """Photographs whose three channels are x + 1, y + 1 and number + 1, so that each pixel identifies its origin."""
     entries = []
     for number, (width, height) in enumerate(sizes):
         x, y = torch.meshgrid(torch.arange(width), torch.arange(height), indexing="ij")

@@ -1,4 +1,4 @@
-"""Run the workflows of a bundle as MONAI does, from the root of the checkout, and read what they leave."""
+"""Run a bundle's workflows as MONAI does, from the root of the checkout, and read their output."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def in_checkout(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def at_its_own_size(config_files: tuple[str, ...], overrides: dict[str, Any]) -> dict[str, Any]:
-    """Photographs of retinas are reduced for the tests, which the bundles would undo unless they are told not to."""
+    """The tests use reduced retina photographs, so the bundles' resizing is switched off."""
     retina = any(name in file for file in config_files for name in ("drive", "stare", "chase_db1"))
     return {"fov_diameter": None, **overrides} if retina else overrides
 

@@ -106,7 +106,7 @@ def test_measured_values_in_tiff_keep_their_type(tmp_path: Path, kind: str) -> N
 
 
 def test_palettes_are_resolved(tmp_path: Path) -> None:
-    """An index means nothing by itself: there are masks in which index 0 is white."""
+    """An index has no fixed meaning: in some masks index 0 is white."""
     inverted = Image.fromarray(noise((30, 20)) % 2).convert("P")
     inverted.putpalette([255, 255, 255, 0, 0, 0])
     for ending in (".gif", ".png"):

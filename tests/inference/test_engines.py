@@ -1,4 +1,4 @@
-"""The network run by OpenVINO gives what it gives when run by torch; what cannot be run is told in one sentence."""
+"""OpenVINO returns the same result as torch; one sentence says why it cannot run a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exported networks give what torch gives, whoever runs them; what cannot be exported is told in one sentence."""
+"""Exported networks return torch's result in every engine; one sentence says why a network cannot be exported."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def values(image: sitk.Image) -> np.ndarray:
 
 
 def test_masks_of_a_real_case_are_those_of_torch() -> None:
-    """At most one voxel in 100,000 differs; the result file has the count of a whole chest."""
+    """At most one voxel in 100,000 differs; the result file has the count for a complete chest."""
     ct = read_image(LUNG / "sample" / "images" / "LCTSC_008.nii.gz")[:, :, slice(*SLICES)]
     kept = json.loads(export_parity.RESULT.read_text())
     assert kept["weights_sha256"] == Bundle(LUNG).weights_sha256, "run python -m benchmarks.export_parity"

@@ -42,7 +42,7 @@ law = settings(deadline=None, max_examples=50)
 
 
 class Seen:
-    """A network that keeps what it is given and answers with its first channel."""
+    """A network that keeps its input and returns the first channel."""
 
     def __init__(self) -> None:
         self.batches: list[torch.Tensor] = []
@@ -132,7 +132,7 @@ def test_a_slice_goes_on_beyond_its_edges_as_air_or_as_tissue() -> None:
 def test_padding_changes_nothing_where_the_network_looks_at_single_pixels(
     shape: tuple[int, int], beyond: tuple[float, float] | None
 ) -> None:
-    """So what is cut out of the square is what was put into it, to the pixel."""
+    """So cropping the square returns exactly the pixels that were put into it."""
     volume = with_spacing(torch.rand(1, 1, *shape, 2), 2.0, 2.0, 5.0)
     own = SliceBySliceInferer(max(shape), threshold=0.6)(volume, Seen())
     padded = SliceBySliceInferer(2 * max(shape), threshold=0.6, min_extent=4.0 * max(shape), beyond=beyond)

@@ -1,4 +1,4 @@
-"""The score by which images are chosen: what it has to be, and that the choice follows it."""
+"""The score that selects images: its values, and the order of selection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights and checkpoints: only whole files of fitting tensors are loaded, and nothing in a file is executed."""
+"""Weights and checkpoints: only complete files with matching tensors are loaded, and nothing in a file is executed."""
 
 from __future__ import annotations
 

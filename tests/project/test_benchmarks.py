@@ -1,4 +1,4 @@
-"""The benchmarks run, their peers are what they are called, and every table is that of its result file."""
+"""The benchmarks run, their peers are the named programs, and every table matches its result file."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def copy(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def lint(folder: Path) -> tuple[int, dict[str, str]]:
-    """Exit code, and what is said of each contract."""
+    """Exit code, and the state of each contract."""
     code = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
     done = subprocess.run(
         [sys.executable, "-c", code],

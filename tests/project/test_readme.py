@@ -1,4 +1,4 @@
-"""The README and the pages of the docs that lead a user do what they say: their commands run."""
+"""The commands in the README and in the user's pages of the docs run."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def opened(app: Any, workbench: Path, open_panel: Callable[[], Any], wait: Calla
 
 @pytest.fixture
 def panel(opened: Any, app: Any, wait: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The same, with an empty scene; afterwards nothing goes on, no file is left, and no slot has failed."""
+    """The same, with an empty scene; afterwards nothing is running, no file is left, and no slot has failed."""
     import slicer
 
     errors: list[Any] = []
@@ -109,7 +109,7 @@ def panel(opened: Any, app: Any, wait: Callable[..., None], monkeypatch: pytest.
 
 @pytest.fixture
 def load(app: Any, workbench: Path) -> Callable[[str], Any]:
-    """Load an image of the workbench as a volume, and what is expected of it: (K, J, I), 0 and 1."""
+    """Load an image of the workbench as a volume, and its expected mask: (K, J, I), 0 and 1."""
 
     def load_volume(name: str) -> SimpleNamespace:
         import slicer

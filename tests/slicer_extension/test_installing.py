@@ -1,4 +1,4 @@
-"""Installing from wheels in a folder, without a network, into an environment that stands for Slicer's Python."""
+"""Installing from wheels in a folder, without a network, into an environment in place of Slicer's Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole chest CT with the shipped bundle, in Slicer's own Python: what a user does."""
+"""A complete chest CT with the shipped bundle, in Slicer's own Python, step by step like a user."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def test_progress_counts_every_slice_and_estimates_the_rest(panel, wait, load, m
 
 
 class Spy:
-    """The panel, and a list of what progress it was told."""
+    """The panel, and a list of the progress it was sent."""
 
     def __init__(self, panel, told):
         self.panel, self.told = panel, told

@@ -106,7 +106,7 @@ def test_a_program_that_is_not_there(app, wait):
 
 
 def test_the_self_test_runs_as_slicer_runs_it(opened):
-    """With the stand-ins; what it says of a real Slicer, only a real Slicer can tell."""
+    """With the stand-ins; only a real Slicer can test the real parts."""
     from R2UNet import R2UNetTest
 
     R2UNetTest().runTest()

@@ -1,4 +1,4 @@
-"""Write small bundles, images and the masks that the command line makes of them. Run as a program: it imports torch.
+"""Write small bundles, images, and their masks from the command line. Run as a program: it imports torch.
 
 ``workbench.py FOLDER`` fills the folder with
 

@@ -1,4 +1,4 @@
-"""Which checkpoint a training goes on from, and the options that are refused before anything is loaded."""
+"""The checkpoint from which a training resumes, and options that are refused before anything is loaded."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_checkpoints_are_set_aside_once(folder: Path) -> None:
 
 
 def test_a_training_that_was_done_is_only_reported_on(tmp_path: Path) -> None:
-    """As when it was lost while it wrote its report. And one that starts anew takes nothing from the one before."""
+    """As when it was lost while it wrote its report. And a training from scratch takes nothing from the earlier one."""
     options = {"dataset_dir": write_dataset(tmp_path / "data"), "output_dir": tmp_path / "out", "slice_size": SIZE}
     training = file_of("lung", "train")
     workflow("training", training, epochs=2, **options).run()

@@ -26,7 +26,7 @@ sides = st.integers(1, 70)
 
 
 class Seen:
-    """A network that keeps what it is given."""
+    """A network that keeps its input."""
 
     def __init__(self) -> None:
         self.batches: list[torch.Tensor] = []

@@ -1,4 +1,4 @@
-"""Studies carried out on small photographs and slices: what is kept, killed, gone on with, shared and refused."""
+"""Studies on small photographs and slices: runs that are kept, killed, resumed, shared and refused."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_leaving_one_out(tmp_path: Path, reproduce: Reproduce) -> None:
 
 
 def test_volumes_and_a_failed_run(tmp_path: Path, reproduce: Reproduce) -> None:
-    """Slices of CT; a run that fails is named and the others go on, and the next call does it again."""
+    """Slices of CT; a failed run is reported, the others continue, and the next call repeats it."""
     data, out = write_lungs(tmp_path / "data"), tmp_path / "out"
     options = ["lung", "--data", data, "--out", out, "--name", "lctsc", "--networks", "ForwardUNet", "--device", "cpu"]
     options += ["--epochs", 1, "--slice_size", 32, "--batch_size", 4, "--seeds", 0, 1]

@@ -31,7 +31,7 @@ def _able() -> None:
 
 @pytest.fixture(scope="session")
 def workbench(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bundles with random weights, images and what is expected of them: those of the Slicer extension's tests."""
+    """Bundles with random weights, images and their expected masks, shared with the Slicer extension's tests."""
     folder = tmp_path_factory.mktemp("workbench")
     script = TESTS / "slicer_extension" / "workbench.py"
     environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
@@ -110,7 +110,7 @@ def picture_of() -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def until() -> Callable[..., Any]:
-    """Wait until something is so, a browser's default timeout at most; gives what is truthy."""
+    """Wait until a condition is truthy, at most a browser's default timeout; returns its value."""
 
     def wait_until(page: Any, so: Callable[[], Any]) -> Any:
         end = time.monotonic() + TIMEOUT / 1000

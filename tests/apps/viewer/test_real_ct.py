@@ -1,4 +1,4 @@
-"""A whole chest CT with the shipped bundle, in a real browser: what a user does."""
+"""A complete chest CT with the shipped bundle, in a real browser, step by step like a user."""
 
 from __future__ import annotations
 

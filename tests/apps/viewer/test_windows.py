@@ -1,4 +1,4 @@
-"""The automatic window: what is black and white when an image is opened."""
+"""The automatic window of an image that is opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker on a bundle with random weights, and what it is given to do."""
+"""A worker with a bundle of random weights, and requests for it."""
 
 from __future__ import annotations
 

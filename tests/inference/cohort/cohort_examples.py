@@ -1,4 +1,4 @@
-"""Folders of cases to segment, and what is known of them afterwards."""
+"""Folders of cases to segment, and helpers to read the results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write_dicom(folder: Path, image: sitk.Image) -> None:
 
 
 def write_twelve(folder: Path) -> Path:
-    """Twelve cases of all kinds, three of them broken, and things that are no cases."""
+    """Twelve cases of all kinds, three of them broken, and files that are not cases."""
     folder.mkdir()
     ct = small_ct(slices=2)
     for index, ending in enumerate([".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".NII.GZ", ".nii.gz"]):

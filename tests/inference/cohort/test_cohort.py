@@ -1,4 +1,4 @@
-"""Folders of cases: nothing is lost, done twice or hidden, whatever befalls one of them."""
+"""Folders of cases: no case is lost, repeated or hidden if another fails."""
 
 from __future__ import annotations
 
