@@ -1,6 +1,6 @@
-"""What this package uses of others beside their public interfaces, with the reason; nothing else in it does.
+"""Private names of other packages that we use, each with the reason; no other module uses any.
 
-A release of theirs that breaks one of these is mended here.
+If a new release of theirs breaks one of these, repair it here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["checkpoints_of", "cpu_has_bfloat16", "remember_best", "run_exit_func
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether the processor has instructions for bfloat16, AVX512-BF16 or AMX.
+    """Whether the processor has instructions for bfloat16 (AVX512-BF16 or AMX).
 
     The public ``torch.cpu.get_capabilities`` came with torch 2.11 (https://github.com/pytorch/pytorch/pull/173433).
     """
@@ -26,17 +26,18 @@ def cpu_has_bfloat16() -> bool:
 
 
 def run_exit_functions() -> None:
-    """Run what libraries registered with `atexit`, for a process that then leaves by `os._exit`.
+    """Run the functions that libraries registered with `atexit`, before the process exits by `os._exit`.
 
-    Python offers nothing public for it.
+    Python has no public function for it, and we know of no issue that asks for one.
     """
     atexit._run_exitfuncs()
 
 
 def checkpoints_of(saver: CheckpointSaver) -> tuple[Checkpoint | None, Checkpoint | None]:
-    """Ignite's handlers behind MONAI's: that of the best value, and that of every few epochs.
+    """Ignite's handlers behind MONAI's: one for the best value, one for every few epochs.
 
-    MONAI's ``CheckpointSaver`` takes no save handler of one's own, and its own does not replace files atomically.
+    MONAI's ``CheckpointSaver`` accepts no other save handler, and its own does not replace files atomically. We know of
+    no issue about it.
     """
     best: Checkpoint | None = saver._key_metric_checkpoint
     interval: Checkpoint | None = saver._interval_checkpoint
@@ -44,8 +45,9 @@ def checkpoints_of(saver: CheckpointSaver) -> tuple[Checkpoint | None, Checkpoin
 
 
 def remember_best(saver: Any, value: float, filename: str) -> None:
-    """Make a ``CheckpointSaver`` know the best value so far and its file, as if it had written that in this process.
+    """Restore a ``CheckpointSaver``'s best value and its file, as if it had been written by this process.
 
-    The state that it loads is that of Ignite's ``Checkpoint``, whose one entry has a private name.
+    MONAI does not restore them (https://github.com/Project-MONAI/MONAI/issues/1578); they are in the state of Ignite's
+    ``Checkpoint`` under a private name (https://github.com/pytorch/ignite/issues/966).
     """
     saver.load_state_dict({"_saved": [(value, filename)]})

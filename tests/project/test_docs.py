@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 import SimpleITK as sitk
 
+from monai_r2unet import __version__
 from tests.helpers.lung_examples import small_ct
 
 CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
@@ -77,6 +78,15 @@ def test_the_examples_in_all_docstrings_run(repository: Path, tmp_path: Path, mo
             results = doctest.testmod(importlib.import_module(name))
             assert results.attempted > 0, name
             assert results.failed == 0, name
+
+
+def test_other_files_state_the_version_of_the_package(repository: Path) -> None:
+    for name, line in (
+        ("CITATION.cff", f"version: {__version__}"),
+        ("CHANGELOG.md", f"## {__version__}"),
+        ("slicer_extension/R2UNetCLI/R2UNetCLI.xml", f"<version>{__version__}</version>"),
+    ):
+        assert line in (repository / name).read_text(encoding="utf-8"), name
 
 
 def test_the_files_that_the_workflow_names_exist(repository: Path) -> None:
