@@ -83,7 +83,8 @@ class PatchDataset(IterableDataset):  # type: ignore[type-arg]
 
     Args:
         data: Entries of a data list, ``{"image": path, "label": path}``.
-        transform: Loads and prepares one entry: image (C, X, Y), label (1, X, Y), foreground > 0.
+        transform: Loads and prepares one entry: image (C, X, Y), label (1, X, Y), foreground > 0 or, with several
+            ``labels``, their values.
         patch_size: Side of the patches in pixels.
         patches: Number of patches per epoch; None for the number of photographs.
         batch_size: Patches per batch in each process; an incomplete last batch is dropped.
@@ -94,6 +95,7 @@ class PatchDataset(IterableDataset):  # type: ignore[type-arg]
         fixed: Draw the patches' positions only once: every epoch shows the same patches, in another order.
         channels: Expected number of image channels.
         progress: Show a bar on standard error while loading.
+        labels: Number of labels. Where a patch is interpolated, a pixel gets the value with the largest share.
 
     Raises:
         InputError: as :class:`PictureDataset`, or if ``patch_size``, ``patches`` or ``batch_size`` is below 1, or there
@@ -116,12 +118,14 @@ class PatchDataset(IterableDataset):  # type: ignore[type-arg]
         fixed: bool = False,
         channels: int = 3,
         progress: bool = True,
+        labels: int = 1,
     ) -> None:
         pictures = PictureDataset(data, transform, channels, progress).pictures
         self.data = data
         self.patch_size = patch_size
         self.patches = len(pictures) if patches is None else patches
         self.batch_size = batch_size
+        self.labels = labels
         for name, value in (("patch_size", patch_size), ("patches", self.patches), ("batch_size", batch_size)):
             if value < 1:
                 raise InputError(f"{name} is {value}, expected 1 or more")
@@ -137,9 +141,9 @@ class PatchDataset(IterableDataset):  # type: ignore[type-arg]
         self.device = torch.device(device)
         self.geometry = geometry
         self.intensity = intensity
-        # One row per pixel, image channels and label, so that a patch is a single look-up. Half precision is finer than
-        # the photographs' 8 bits.
-        rows = [torch.cat([p["image"], (p["label"] > 0).float()]).flatten(1).T.half() for p in pictures]
+        # One row per pixel, image channels and a channel for each label, so that a patch is a single look-up. Half
+        # precision is finer than the photographs' 8 bits.
+        rows = [torch.cat([p["image"], *self._channels_of(p["label"])]).flatten(1).T.half() for p in pictures]
         self._pixels = torch.cat(rows).to(self.device)
         counts = torch.tensor([len(row) for row in rows])
         self._starts = (counts.cumsum(0) - counts).to(self.device)
@@ -147,6 +151,12 @@ class PatchDataset(IterableDataset):  # type: ignore[type-arg]
         # Drawn with a separate seed, so that the patches are the same in every process and after resuming.
         generator = torch.Generator(self.device).manual_seed(0)
         self._fixed = self._places(self.patches, generator) if fixed else None
+
+    def _channels_of(self, label: torch.Tensor) -> list[torch.Tensor]:
+        """A channel (1, X, Y) for each label: 1 inside, 0 outside."""
+        if self.labels == 1:
+            return [(label > 0).float()]
+        return [(label == value).float() for value in range(1, self.labels + 1)]
 
     def __len__(self) -> int:
         """Batches per epoch in this process."""
@@ -190,13 +200,17 @@ class PatchDataset(IterableDataset):  # type: ignore[type-arg]
             grid = self.geometry(grid, generator)
         points = grid + (corners + (size - 1) / 2)[:, None, None]
         values = self._interpolate(which, points).permute(0, 3, 1, 2)
-        image, label = values[:, :-1], (values[:, -1:] >= 0.5).float()
+        image, shares = values[:, : -self.labels], values[:, -self.labels :]
+        if self.labels == 1:
+            label = (shares >= 0.5).float()
+        else:  # what no label has is the background's
+            label = torch.cat([1 - shares.sum(1, keepdim=True), shares], 1).argmax(1, keepdim=True).float()
         if self.intensity is not None:
             image = self.intensity(image, generator)
         return {"image": image, "label": label}
 
     def _interpolate(self, which: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-        """Bilinear values (N, S, S, C + 1) of the photographs at points (N, S, S, 2); 0 outside."""
+        """Bilinear values (N, S, S, C + labels) of the photographs at points (N, S, S, 2); 0 outside."""
         low = points.floor()
         share = points - low
         sizes, starts = self._sizes[which][:, None, None], self._starts[which][:, None, None]

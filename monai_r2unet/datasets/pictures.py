@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import SimpleITK as sitk
 
 from monai_r2unet.datasets.datalist import FILE_NAME, SPLITS, first_three, read_datalist, write_datalist
@@ -18,6 +17,7 @@ from monai_r2unet.datasets.layout import find_files
 from monai_r2unet.errors import InputError
 from monai_r2unet.files import written_whole
 from monai_r2unet.images.field_of_view import field_of_view
+from monai_r2unet.images.label_values import checked_labels, grey_of
 from monai_r2unet.images.reading import read_image
 from monai_r2unet.images.writing import write_png
 
@@ -120,24 +120,16 @@ def foreground(mask: sitk.Image, where: object) -> sitk.Image:
     above half of the type's maximum are.
 
     Args:
-        mask: 2D mask; colours are averaged.
+        mask: 2D mask, in grey; it may be stored as RGB.
         where: Source of the mask, for messages.
 
     Raises:
-        InputError: more than two values, and none above half: these may be several labels.
+        InputError: colours, or several labels, see `monai_r2unet.images.label_values.checked_labels`.
     """
     values = sitk.GetArrayFromImage(mask)
-    full = np.iinfo(values.dtype).max if values.dtype.kind in "iu" else 1
     if values.ndim == 3:
-        values = values.mean(axis=-1)
-    levels = np.unique(values)
-    if len(levels) > 2 and levels[-1] <= full / 2:
-        raise InputError(
-            f"the mask {where} has {len(levels)} values from {levels[0]:g} to {levels[-1]:g}, expected two, as 0 "
-            "and 1, or black to white: it may hold several labels; save the one that is meant"
-        )
-    threshold = full / 2 if len(levels) > 2 else levels[0] if len(levels) == 2 else 0
-    return sitk.GetImageFromArray(np.where(values > threshold, 255, 0).astype(np.uint8))
+        values = grey_of(values, where)
+    return sitk.GetImageFromArray(255 * checked_labels(values, 1, where))
 
 
 def write_pictures(

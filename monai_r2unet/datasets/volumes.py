@@ -8,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from monai_r2unet.errors import InputError
+from monai_r2unet.images.label_values import checked_labels
 from monai_r2unet.images.reading import read_image
 
 __all__ = ["ENDINGS", "finish_pair", "read_volume", "same_size", "split_ending"]
@@ -54,7 +55,7 @@ def finish_pair(
 
     Args:
         image: CT in HU, or in HU minus ``rescale_intercept``; any orientation.
-        mask: Mask on the image's grid, foreground > 0; its axes may be stored in another order or direction.
+        mask: Mask of one label on the image's grid; its axes may be stored in another order or direction.
         name: Name of the case, for messages.
         slices: Number of axial slices to keep, evenly spaced over the volume; None keeps all. The volume keeps its
             extent, so the spacing in z grows; a slice lies at most half an old spacing from its place on the new grid.
@@ -65,7 +66,7 @@ def finish_pair(
         the axial axis last, on one grid; nothing is resampled, and only the geometry is kept of the metadata.
 
     Raises:
-        InputError: if the two do not lie on the same grid, or the values cannot be HU.
+        InputError: if the two do not lie on the same grid, the mask has several labels, or the values cannot be HU.
     """
     # An exact change of axis order and direction, without interpolation: some tools store the mask of an LPS image as
     # RAS.
@@ -76,7 +77,7 @@ def finish_pair(
 
     image, mask = _axial_last(image), _axial_last(mask)
     hu = _to_hu(sitk.GetArrayFromImage(image), rescale_intercept, name)
-    foreground = (sitk.GetArrayViewFromImage(mask) > 0).astype(np.uint8)
+    foreground = checked_labels(sitk.GetArrayFromImage(mask), 1, f"of {name}")
     if foreground.any() and hu.min() >= 0:
         raise InputError(
             f"the image of {name} has no value below 0, so it cannot be HU (air is -1000): convert it",

@@ -13,11 +13,13 @@ __all__ = ["AGREEMENT", "agreement_areas", "agreement_colours"]
 AGREEMENT = {"true positive": (0, 158, 115), "false positive": (213, 94, 0), "false negative": (86, 180, 233)}
 
 
-def agreement_areas(
-    prediction: npt.NDArray[np.bool_], reference: npt.NDArray[np.bool_]
-) -> tuple[npt.NDArray[np.bool_], ...]:
-    """The masks of ``AGREEMENT``, in its order."""
-    return prediction & reference, prediction & ~reference, ~prediction & reference
+def agreement_areas(prediction: npt.NDArray[Any], reference: npt.NDArray[Any]) -> tuple[npt.NDArray[np.bool_], ...]:
+    """The masks of ``AGREEMENT``, in its order, of two masks that are bool or hold the values of labels.
+
+    Where both hold a label, but not the same, the prediction is a false positive.
+    """
+    same = prediction == reference
+    return same & (reference > 0), ~same & (prediction > 0), (prediction == 0) & (reference > 0)
 
 
 def agreement_colours(
@@ -27,8 +29,8 @@ def agreement_colours(
 
     Args:
         image: Grey values from 0 to 1, (X, Y), or colours from 0 to 1, (X, Y, 3).
-        prediction: Predicted mask, (X, Y).
-        reference: Reference mask, (X, Y).
+        prediction: Predicted mask, (X, Y), bool or the values of labels.
+        reference: Reference mask, (X, Y), with the same values.
         opacity: Opacity of the colours, 0 to 1.
 
     Returns:
@@ -37,7 +39,7 @@ def agreement_colours(
     painted = np.clip(image, 0, 1) * 255.0
     if painted.ndim == 2:
         painted = np.repeat(painted[..., None], 3, axis=-1)
-    areas = agreement_areas(prediction.astype(bool), reference.astype(bool))
+    areas = agreement_areas(prediction, reference)
     for area, colour in zip(areas, AGREEMENT.values(), strict=True):
         painted[area] = (1 - opacity) * painted[area] + opacity * np.asarray(colour)
     colours: npt.NDArray[np.uint8] = painted.round().astype(np.uint8)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
 from monai_r2unet.bundle import Bundle
@@ -14,7 +16,7 @@ from monai_r2unet.images.photographs import ENDINGS as PHOTOGRAPHS
 from monai_r2unet.images.seg_nrrd import write_seg_nrrd
 from monai_r2unet.images.writing import MASK_FORMATS, check_output, check_place, write_image, write_png
 
-__all__ = ["MASK_ENDINGS", "check_mask_output", "write_mask"]
+__all__ = ["MASK_ENDINGS", "check_mask_output", "preview_of", "write_mask", "write_preview"]
 
 Pathlike = str | os.PathLike[str]
 
@@ -53,6 +55,31 @@ def check_mask_output(path: Pathlike, source: Pathlike, *, overwrite: bool) -> N
         check_output(path, overwrite=overwrite)
 
 
+def preview_of(path: Pathlike) -> Path:
+    """Where the coloured picture of a PNG mask with several labels lies: ``a.png`` -> ``a.preview.png``."""
+    return Path(path).with_suffix(".preview.png")
+
+
+def write_preview(mask: sitk.Image, path: Pathlike, *, bundle: Bundle) -> None:
+    """Write the picture `preview_of` a PNG mask with several labels, in their colours on black; else do nothing.
+
+    Args:
+        mask: Mask with the values of the bundle's labels.
+        path: Path of the mask. An existing picture is replaced, as it shows another mask.
+        bundle: The bundle that made the mask.
+
+    Raises:
+        OutputError: the disk is full or failed.
+    """
+    if not os.fspath(path).lower().endswith(".png") or len(bundle.labels) == 1:
+        return
+    colours = np.zeros((256, 3), np.uint8)
+    for label in bundle.labels:
+        colours[label["value"]] = label["colour"]
+    shown = sitk.GetImageFromArray(colours[sitk.GetArrayViewFromImage(mask)], isVector=True)
+    write_png(shown, preview_of(path), overwrite=True)
+
+
 def write_mask(
     mask: sitk.Image,
     path: Pathlike,
@@ -65,7 +92,7 @@ def write_mask(
     """Write a mask atomically: Slicer segmentation, DICOM SEG, RTSTRUCT, NIfTI, NRRD, MetaImage; PNG for a photograph.
 
     With a single label, a PNG has the values 0 and 255, as is usual, so that viewers show it; with several labels it
-    has their values.
+    has their values, which look black; `write_preview` shows them in colour.
 
     Args:
         mask: Mask on the grid of the source; 0 background, 1 and up the bundle's labels.

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from monai_r2unet.errors import InputError, Spelling, as_argument, known_error, sentence_of
 from monai_r2unet.images.dicom_files import is_dicom
 from monai_r2unet.images.formats import READERS
-from monai_r2unet.images.masks import MASK_ENDINGS, check_mask_output, write_mask
+from monai_r2unet.images.masks import MASK_ENDINGS, check_mask_output, write_mask, write_preview
 from monai_r2unet.images.reading import read_image, read_image_with_notes
 from monai_r2unet.images.writing import write_image
 from monai_r2unet.inference.cohort_records import (
@@ -227,6 +227,7 @@ def _segment_case(
         segmented = time.perf_counter()
         if result.probabilities is not None and maps is not None:  # first: an existing mask means a complete case
             write_image(result.probabilities, maps / f"{case.name}{MAP_ENDING}", overwrite=True)
+        write_preview(result.mask, output, bundle=segmenter.bundle)
         write_mask(result.mask, output, bundle=segmenter.bundle, source=case.path, overwrite=True)
         seconds["write"] = time.perf_counter() - segmented
     except Exception as error:  # no failure of one case may stop the others

@@ -105,13 +105,26 @@ def write_tables(
             written_whole(dest / SUMMARY, ".csv") as temporary,
             temporary.open("w", newline="", encoding="utf-8") as out,
         ):
-            table = csv.DictWriter(out, COLUMNS, extrasaction="ignore")
+            cells = [_row(rows[name]) for name in sorted(rows)]
+            columns = dict.fromkeys([*COLUMNS, *(column for row in cells for column in row)])
+            table = csv.DictWriter(out, list(columns))
             table.writeheader()
-            table.writerows(asdict(rows[name]) for name in sorted(rows))
+            table.writerows(cells)
         if report is not None:
             write_json({**(about or {}), "cases": [_entry(rows[name]) for name in sorted(rows)]}, report)
         if read_records(dest) == records:
             return
+
+
+def _row(record: CaseResult) -> dict[str, Any]:
+    """A case in the table; with several labels, voxels and mL of each in columns of its own."""
+    row = {column: getattr(record, column) for column in COLUMNS}
+    labels = record.details.get("labels", [])
+    for label in labels if len(labels) > 1 else []:
+        millilitres = label["millilitres"]
+        row[f"voxels of {label['name']}"] = label["voxels"]
+        row[f"millilitres of {label['name']}"] = None if millilitres is None else round(millilitres, 3)
+    return row
 
 
 def _entry(record: CaseResult) -> dict[str, Any]:

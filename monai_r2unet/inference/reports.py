@@ -30,7 +30,7 @@ def describe_segmenter(segmenter: Segmenter) -> dict[str, Any]:
 def describe_result(
     image: sitk.Image, result: Segmentation, notes: Sequence[str], seconds: Mapping[str, float]
 ) -> dict[str, Any]:
-    """Size, spacing in mm, foreground in voxels and mL (``None`` of a picture), scale, warnings, seconds of each step.
+    """Size, spacing in mm, foreground and labels in voxels and mL (``None`` of a picture), scale, warnings, seconds.
 
     Args:
         image: The segmented image.
@@ -43,6 +43,7 @@ def describe_result(
         "spacing_mm": list(image.GetSpacing()),
         "voxels": result.voxels,
         "millilitres": result.millilitres,
+        "labels": result.by_label,
         "scale": result.scale,
         "warnings": [*notes, *result.warnings],
         "seconds": {**seconds, **result.seconds},

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from monai_r2unet.errors import InputError
 
-__all__ = ["Array", "check_probabilities", "check_shapes", "flat_scores", "foreground_of", "ratio"]
+__all__ = ["Array", "check_probabilities", "check_shapes", "flat_scores", "foreground_of", "labels_of", "ratio"]
 
 Array: TypeAlias = "NDArray[Any] | torch.Tensor"
 
@@ -50,6 +50,24 @@ def foreground_of(values: Array, what: str) -> torch.Tensor:
     foreground = values > 0
     # NumPy does the comparison: torch cannot convert every array (byte order, uint16, negative strides).
     return foreground if isinstance(foreground, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(foreground))
+
+
+def labels_of(values: Array, what: str, labels: int) -> torch.Tensor:
+    """Convert a mask to int64; InputError if it holds anything but 0 to ``labels``."""
+    if isinstance(values, torch.Tensor):
+        mask = values.detach().as_subclass(torch.Tensor)
+    else:
+        array = np.asarray(values)
+        whole = array.dtype.kind in "iub" or bool((array % 1 == 0).all())
+        mask = torch.from_numpy(np.require(array, np.int64 if whole else np.float64, ["C", "W"]))
+    if mask.is_floating_point() and bool((mask % 1 != 0).any()):
+        raise InputError(f"A mask was expected but {what} holds fractions: apply a threshold to probabilities first.")
+    if mask.numel() and not 0 <= int(mask.min()) <= int(mask.max()) <= labels:
+        raise InputError(
+            f"{what[0].upper()}{what[1:]} holds values from {int(mask.min())} to {int(mask.max())}, expected 0 to "
+            f"{labels}, the number of labels: give each label its value."
+        )
+    return mask.long()
 
 
 def flat_scores(

@@ -34,13 +34,16 @@ def agreement_legend(figure: Any) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
 
 
-def learning_curve(history: Sequence[Mapping[str, float]], key_metric: str, path: Path) -> None:
+def learning_curve(
+    history: Sequence[Mapping[str, float]], key_metric: str, path: Path, labels: Sequence[str] = ()
+) -> None:
     """Draw training loss and validation metric over the epochs.
 
     Args:
         history: One row per epoch: ``epoch``, ``train_loss`` and, if the epoch was validated, ``key_metric``.
         key_metric: Name of the validation metric.
         path: Path of the PNG file.
+        labels: Names of labels with a curve of their own, ``key_metric`` with ``_`` and the name.
     """
     pyplot = _pyplot()
     figure, loss_axis = pyplot.subplots(figsize=(7, 4), layout="constrained")
@@ -53,6 +56,11 @@ def learning_curve(history: Sequence[Mapping[str, float]], key_metric: str, path
     metric_axis = loss_axis.twinx()
     metric_axis.plot([row["epoch"] for row in validated], [row[key_metric] for row in validated], "C1.-")
     metric_axis.set_ylabel(key_metric.replace("_", " "), color="C1")
+    for number, label in enumerate(labels, 2):
+        curve = [row.get(f"{key_metric}_{label}", np.nan) for row in validated]
+        metric_axis.plot([row["epoch"] for row in validated], curve, f"C{number}--", linewidth=1, label=label)
+    if labels:
+        metric_axis.legend(loc="lower right", frameon=False, fontsize=8)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 

@@ -20,16 +20,21 @@ def format_measures(columns: Mapping[str, Mapping[str, float | None]]) -> str:
     """
     names = list(dict.fromkeys(name for column in columns.values() for name in column))
     width = max([len(name) for name in names] + [len("measure")])
-    lines = ["  ".join([f"{'measure':<{width}}", *(f"{title:>12}" for title in columns)])]
+    widths = [max(12, len(title)) for title in columns]
+    titles = (f"{title:>{wide}}" for title, wide in zip(columns, widths, strict=True))
+    lines = ["  ".join([f"{'measure':<{width}}", *titles])]
     for name in names:
         values = [column.get(name) for column in columns.values()]
-        cells = [f"{'-' if value is None or value != value else format(value, '.4f'):>12}" for value in values]
+        texts = ["-" if value is None or value != value else format(value, ".4f") for value in values]
+        cells = [f"{text:>{wide}}" for text, wide in zip(texts, widths, strict=True)]
         lines.append("  ".join([f"{name:<{width}}", *cells]))
     return "\n".join([*lines, JACCARD_NOTE])
 
 
 def format_summary(summary: Mapping[str, Any]) -> str:
-    """The table of :func:`monai_r2unet.metrics.summarize`: pooled over pixels beside the mean over images."""
+    """The table of `summarize`: pooled over pixels beside the mean over images; or those of `summarize_labels`."""
+    if "labels" in summary:
+        return _format_labels(summary)
     measures = [name for name in summary["pooled"] if name not in ("pixels", "auc_error_bound")]
     columns: dict[str, Mapping[str, float | None]] = {"pooled": {name: summary["pooled"][name] for name in measures}}
     count = len(summary["cases"])
@@ -43,4 +48,29 @@ def format_summary(summary: Mapping[str, Any]) -> str:
     if count > 1:
         lines += ["", "Dice of each image:"]
         lines += [f"  {case['name']}  {case['dice']:.4f}" for case in summary["cases"]]
+    return "\n".join(lines)
+
+
+def _format_labels(summary: Mapping[str, Any]) -> str:
+    """The mean over labels beside each label, the Dice of each image, and what was taken for what."""
+    labels: Mapping[str, Any] = summary["labels"]
+    first = next(iter(labels.values()))
+    count = len(first["cases"])
+    names = list(summary["mean"]["pooled"])
+    columns = {"mean": summary["mean"]["pooled"]}
+    columns |= {label: {name: part["pooled"][name] for name in names} for label, part in labels.items()}
+    lines = [
+        f"{count} image{'s' if count != 1 else ''}, {first['pooled']['pixels']} pixels, {len(labels)} labels, pooled:",
+        format_measures(columns),
+    ]
+    if count > 1:
+        lines += ["", f"Dice of each image ({', '.join(labels)}):"]
+        for cases in zip(*(part["cases"] for part in labels.values()), strict=True):
+            lines.append("  ".join(["", cases[0]["name"], *(f"{case['dice']:.4f}" for case in cases)]))
+    titles = summary["confusion"]["labels"]
+    width = max(12, *(len(title) for title in titles))
+    lines += ["", "Pixels by reference (rows) and prediction (columns):"]
+    lines.append("  ".join(f"{title:>{width}}" for title in ["", *titles]))
+    for title, row in zip(titles, summary["confusion"]["pixels"], strict=True):
+        lines.append("  ".join([f"{title:>{width}}", *(f"{number:>{width}}" for number in row)]))
     return "\n".join(lines)

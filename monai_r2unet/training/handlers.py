@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from torch import nn
 from monai_r2unet._borrowed import checkpoints_of, remember_best
 from monai_r2unet.files import write_json, written_whole
 from monai_r2unet.metrics.figures import best_median_worst, learning_curve, overlays
-from monai_r2unet.metrics.measures import confusion
+from monai_r2unet.metrics.labels import confusion_table, counts_of, decide, mean_over_labels, reference_of
+from monai_r2unet.metrics.measures import measures_of
 from monai_r2unet.metrics.tables import format_measures
 from monai_r2unet.networks.weights import is_whole
 from monai_r2unet.provenance import versions
@@ -112,6 +113,7 @@ class TrainingReport:
         describe: Facts to write into ``results.json`` beside the metrics (seed, schedule, ...).
         keep_history: Continue ``history.csv`` instead of starting a new one.
         best_saver: The writer of ``best_weights``; a resumed training passes it the best score so far.
+        labels: Names of the labels, if there are several: each has its own curve and its own column of measures.
     """
 
     def __init__(
@@ -124,7 +126,9 @@ class TrainingReport:
         describe: Mapping[str, Any] | None = None,
         keep_history: bool = False,
         best_saver: CheckpointSaver | None = None,
+        labels: Sequence[str] = (),
     ) -> None:
+        self.labels = tuple(labels) if len(labels) > 1 else ()
         self.validator = validator
         self.network = network
         self.output_dir = Path(output_dir)
@@ -211,7 +215,7 @@ class TrainingReport:
         if idist.get_rank() != 0:
             return
         metrics = {name: float(value) for name, value in self.validator.state.metrics.items()}
-        learning_curve(self.history, self.key_metric, self.output_dir / "learning_curve.png")
+        learning_curve(self.history, self.key_metric, self.output_dir / "learning_curve.png", self.labels)
         overlays(best_median_worst(slices), self.output_dir / "overlays.png")
         results = {
             **self.describe,
@@ -222,7 +226,16 @@ class TrainingReport:
         }
         write_json(results, self.output_dir / "results.json")
         title = f"Validation with the weights of the best epoch ({best_before[1]}), pooled over all pixels:"
-        print(f"{title}\n{format_measures({'pooled': metrics})}\nFigures and results: {self.output_dir}")
+        print(f"{title}\n{format_measures(self._columns(metrics))}\nFigures and results: {self.output_dir}")
+
+    def _columns(self, metrics: dict[str, float]) -> dict[str, dict[str, float | None]]:
+        """The columns of the table of measures: all, or the mean over labels and each label."""
+        if not self.labels:
+            return {"pooled": {**metrics}}
+        own = {f"_{label}" for label in self.labels}
+        mean = {name: value for name, value in metrics.items() if not any(name.endswith(end) for end in own)}
+        each = {label: {name: metrics.get(f"{name}_{label}") for name in mean} for label in self.labels}
+        return {"mean": {**mean}, **each}
 
 
 def _loss(output: Any) -> float:
@@ -236,20 +249,22 @@ def _collect_slices(validator: Engine, slices: list[dict[str, Any]]) -> None:
     for item, drawn in zip(validator.state.output, validator.state.batch, strict=True):
         if "case" not in drawn:  # patches are too small to be shown
             continue
-        prediction = torch.as_tensor(item["pred"]) >= 0.5
-        label = torch.as_tensor(item["label"]) > 0
+        pred = torch.as_tensor(item["pred"])
+        prediction, label = decide(pred, 0.5), reference_of(torch.as_tensor(item["label"]), pred)
         if "fov" in drawn:
             prediction, label = (
-                mask & (torch.as_tensor(drawn["fov"]) > 0).to(mask.device) for mask in (prediction, label)
+                mask * (torch.as_tensor(drawn["fov"]) > 0).to(mask.device) for mask in (prediction, label)
             )
         if not (prediction.any() or label.any()):
             continue
+        table = confusion_table(prediction, label, max(1, len(pred) - 1))
+        each = [measures_of(counts_of(table, value), None) for value in range(1, len(table))]
         slices.append(
             {
                 "image": displayable(torch.as_tensor(item["image"])),
                 "label": label[0].cpu().numpy(),
                 "prediction": prediction[0].cpu().numpy(),
-                "dice": confusion(prediction, label).dice,
+                "dice": mean_over_labels(each, table)["dice"],
                 "name": slice_name(drawn),
             }
         )

@@ -11,6 +11,7 @@ from ignite.engine import Engine
 from ignite.metrics import Metric
 
 from monai_r2unet.errors import InputError
+from monai_r2unet.metrics.labels import confusion_table, counts_of, decide, mean_over_labels
 from monai_r2unet.metrics.measures import MEASURES, ConfusionCounts, confusion, measures_of
 from monai_r2unet.metrics.roc import RocHistogram
 
@@ -31,6 +32,9 @@ class SegmentationMetrics(Metric):
         threshold: A pixel is foreground at or above this probability.
         prefix: Prefix of each measure's name.
         valid_key: Key of the masks of valid pixels in the engine's batch, such as ``"fov"``; None counts every pixel.
+        labels: Names of the labels with the values 1, 2, ..., if there are several. Predictions then have a channel for
+            the background and one for each label, which sum to 1; the measures are means over the labels, and each
+            label's own are added under its name: ``val_dice_liver``. There is no best threshold.
     """
 
     def __init__(
@@ -39,44 +43,69 @@ class SegmentationMetrics(Metric):
         threshold: float = 0.5,
         prefix: str = "val_",
         valid_key: str | None = None,
+        labels: Sequence[str] = (),
     ) -> None:
         """See the class docstring."""
         self.threshold = threshold
         self.prefix = prefix
         self.valid_key = valid_key
+        self.labels = tuple(labels) if len(labels) > 1 else ()
         super().__init__(output_transform)  # calls reset
 
     def reset(self) -> None:
         """Forget all batches."""
-        self._confusion = torch.zeros(4, dtype=torch.int64)
-        self._histogram = RocHistogram().counts
+        classes = len(self.labels) + 1
+        self._confusion = torch.zeros((classes, classes) if self.labels else 4, dtype=torch.int64)
+        self._histogram = torch.stack([RocHistogram().counts] * max(1, len(self.labels)))
 
     def update(self, output: Sequence[Any]) -> None:
         """Count the pixels of a batch: ``(probabilities, labels)`` or ``(probabilities, labels, valid)``.
 
         Raises:
-            InputError: not one foreground channel, shapes differ, or predictions are not probabilities.
+            InputError: another number of channels, shapes differ, or predictions are not probabilities.
         """
         probabilities, labels = output[:2]
         masks = output[2] if len(output) > 2 else [None] * len(probabilities)
         for scores, label, valid in zip(probabilities, labels, masks, strict=True):
+            if self.labels:
+                self._update_labels(scores, label, valid)
+                continue
             if scores.shape[0] != 1:
                 raise InputError(
                     f"Predictions of shape {tuple(scores.shape)} have {scores.shape[0]} channels, expected 1, the "
                     "foreground probability: end the postprocessing with a sigmoid."
                 )
             # The histogram comes first: it rejects values that are not probabilities.
-            self._histogram += RocHistogram.of(scores, label, valid).counts
+            self._histogram[0] += RocHistogram.of(scores, label, valid).counts
             counts = confusion(scores >= self.threshold, label, valid)
             self._confusion += torch.tensor([counts.tp, counts.fp, counts.tn, counts.fn])
+
+    def _update_labels(self, scores: torch.Tensor, label: torch.Tensor, valid: torch.Tensor | None) -> None:
+        classes = len(self.labels) + 1
+        if scores.shape[0] != classes:
+            raise InputError(
+                f"Predictions of shape {tuple(scores.shape)} have {scores.shape[0]} channels, expected {classes}, the "
+                "background and each label: end the postprocessing with a softmax."
+            )
+        histograms = [
+            RocHistogram.of(scores[value : value + 1], label == value, valid).counts for value in range(1, classes)
+        ]
+        self._confusion += confusion_table(decide(scores, self.threshold), label, len(self.labels), valid)
+        self._histogram += torch.stack(histograms)
 
     def compute(self) -> dict[str, float]:
         """All `MEASURES`, and ``best_threshold``, with the prefix, over all batches of all processes."""
         # Clones, because the reduction works in place and this process keeps counting its own pixels only.
         table = torch.as_tensor(idist.all_reduce(self._confusion.clone()))
         histogram = torch.as_tensor(idist.all_reduce(self._histogram.clone()))
-        counts, roc = ConfusionCounts(*table.tolist()), RocHistogram(histogram)
-        measures = measures_of(counts, roc) | {"best_threshold": roc.best_threshold}
+        if self.labels:
+            each = [measures_of(counts_of(table, v), RocHistogram(histogram[v - 1])) for v in range(1, len(table))]
+            measures = mean_over_labels(each, table)
+            for name, own in zip(self.labels, each, strict=True):
+                measures |= {f"{measure}_{name}": value for measure, value in own.items()}
+        else:
+            counts, roc = ConfusionCounts(*table.tolist()), RocHistogram(histogram[0])
+            measures = measures_of(counts, roc) | {"best_threshold": roc.best_threshold}
         return {self.prefix + name: value for name, value in measures.items()}
 
     def attach(self, engine: Engine, name: str, *args: Any, **kwargs: Any) -> None:

@@ -10,6 +10,7 @@ from ignite.engine import Engine, Events
 from torch.utils.data import IterableDataset
 
 from monai_r2unet.images.agreement import agreement_colours
+from monai_r2unet.metrics.labels import decide, reference_of
 from monai_r2unet.training.handlers import displayable, slice_name
 
 __all__ = ["ValidationImages"]
@@ -26,7 +27,7 @@ class ValidationImages:
     Args:
         log_dir: Folder of TensorBoard's event files.
         count: Number of slices, evenly spaced over those that this process validates.
-        threshold: A pixel is foreground at or above this probability.
+        threshold: A pixel is foreground at or above this probability; of several labels the most probable counts.
     """
 
     def __init__(self, log_dir: str, count: int = 3, threshold: float = 0.5) -> None:
@@ -70,7 +71,8 @@ class ValidationImages:
 
             self._writer = SummaryWriter(self.log_dir)
         image = displayable(torch.as_tensor(item["image"]))
-        masks = torch.as_tensor(item["pred"]) >= self.threshold, torch.as_tensor(item["label"]) > 0
+        pred = torch.as_tensor(item["pred"])
+        masks = decide(pred, self.threshold), reference_of(torch.as_tensor(item["label"]), pred)
         prediction, label = (mask[0].cpu().numpy() for mask in masks)
         plain = agreement_colours(image, np.zeros_like(label), np.zeros_like(label))
         painted = agreement_colours(image, prediction, label)

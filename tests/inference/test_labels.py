@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ import pytest
 import SimpleITK as sitk
 import torch
 from monai.data import MetaTensor
+from PIL import Image
 from torch import nn
 
 from monai_r2unet import Segmenter
+from monai_r2unet.apps.cli.main import main
+from monai_r2unet.bundle import Bundle
 from monai_r2unet.errors import InputError
-from monai_r2unet.images.masks import write_mask
+from monai_r2unet.images.masks import write_mask, write_preview
 from monai_r2unet.images.writing import write_image
 from monai_r2unet.inference.inferers import SliceBySliceInferer
 from monai_r2unet.inference.segmentation import Segmentation
@@ -176,3 +180,35 @@ def test_every_format_of_volumes_holds_the_values(segmenter: Segmenter, tmp_path
 
 def test_networks_with_several_channels_are_ours() -> None:
     assert R2UNet(out_channels=3)(torch.zeros(1, 1, 32, 32)).shape == (1, 3, 32, 32)
+
+
+def test_the_command_reports_each_label(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = make_bundle(tmp_path / "parts")
+    image, truth = three_parts()
+    cases = tmp_path / "cases"
+    cases.mkdir()
+    write_image(image, cases / "a.nii.gz")
+    counts = [int((truth == label["value"]).sum()) for label in LABELS]
+    options = ["--bundle", str(bundle), "--trust-bundle", "--device", "cpu"]
+    report = tmp_path / "r.json"
+    one = ["segment", str(cases / "a.nii.gz"), str(tmp_path / "a.seg.nrrd"), "--report", str(report)]
+    assert main([*one, *options]) == 0
+    assert [label["voxels"] for label in json.loads(report.read_text())["labels"]] == counts
+    assert [line.split("\t")[:2] for line in capsys.readouterr().out.splitlines()[1:]] == [
+        [f"  {label['name']}", f"{count} voxels"] for label, count in zip(LABELS, counts, strict=True)
+    ]
+    assert main(["segment", str(cases), str(tmp_path / "masks"), *options]) == 0
+    (row,) = csv.DictReader((tmp_path / "masks" / "summary.csv").open(encoding="utf-8"))
+    assert [int(row[f"voxels of {label['name']}"]) for label in LABELS] == counts
+    assert float(row["millilitres of left"]) == pytest.approx(counts[0] * 12 / 1000, abs=1e-3)
+    assert main(["evaluate", str(tmp_path / "masks"), str(tmp_path / "masks"), "--bundle", str(bundle)]) == 0
+    assert "right part" in capsys.readouterr().out
+
+
+def test_masks_of_photographs_are_also_shown_in_colour(tmp_path: Path) -> None:
+    bundle = Bundle(make_bundle(tmp_path / "parts"))
+    mask = sitk.GetImageFromArray(three_parts()[1][1])
+    write_preview(mask, tmp_path / "eye.png", bundle=bundle)
+    shown = np.asarray(Image.open(tmp_path / "eye.preview.png"))
+    for value, colour in [(0, [0, 0, 0]), *((label["value"], label["colour"]) for label in LABELS)]:
+        assert (shown[sitk.GetArrayFromImage(mask) == value] == colour).all()

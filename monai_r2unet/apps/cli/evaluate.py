@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from monai_r2unet.apps.cli.terminal import EXIT_DONE
+from monai_r2unet.bundle import MOST_LABELS
 from monai_r2unet.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,43 +20,112 @@ HELP = "measure a mask against its reference"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb."""
-    parser.add_argument("prediction", help="mask")
-    parser.add_argument("reference", help="reference mask on the same grid")
+    parser.add_argument("prediction", help="mask, or folder of masks")
+    parser.add_argument("reference", help="reference mask on the same grid, or folder of references of the same names")
+    parser.add_argument("--bundle", help="name or folder of the bundle whose labels' names are shown")
     parser.add_argument("--json", metavar="FILE", help="also write the measures to a file")
     parser.add_argument("--overwrite", action="store_true", help="replace existing output")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure a mask against its reference."""
-    import SimpleITK as sitk
-
+    """Measure a mask against its reference, or each mask of a folder."""
     from monai_r2unet.files import write_json
-    from monai_r2unet.images.grid import same_grid
-    from monai_r2unet.images.reading import read_image
     from monai_r2unet.images.writing import check_place
+    from monai_r2unet.metrics.labels import evaluate_labels, summarize_labels
     from monai_r2unet.metrics.measures import evaluate_case, summarize
     from monai_r2unet.metrics.tables import format_summary
     from monai_r2unet.provenance import versions
 
     if options.json:
         check_place(options.json, overwrite=options.overwrite)
-    prediction, reference = read_image(options.prediction), read_image(options.reference)
-    if not same_grid(prediction, reference):
-        raise InputError(
-            f"{options.prediction} ({_grid(prediction)}) and {options.reference} ({_grid(reference)}) do not lie on "
-            "the same grid; give masks of the same image"
-        )
-    case = evaluate_case(
-        Path(options.prediction).name,
-        sitk.GetArrayFromImage(prediction),
-        sitk.GetArrayFromImage(reference),
-    )
-    summary = summarize([case])
+    pairs = _pairs(Path(options.prediction), Path(options.reference))
+    masks = [_masks(path, reference) for path, reference in pairs]
+    names = [path.name for path, _ in pairs]
+    labels = _labels(options, [mask for both in masks for mask in both])
+    if len(labels) > 1:
+        measured = [evaluate_labels(name, *both, labels) for name, both in zip(names, masks, strict=True)]
+        summary = summarize_labels([cases for cases, _ in measured], [table for _, table in measured], labels)
+    else:
+        summary = summarize(evaluate_case(name, *both) for name, both in zip(names, masks, strict=True))
     if options.json:
         inputs = {"prediction": str(options.prediction), "reference": str(options.reference)}
         write_json({**inputs, "versions": versions(), **summary}, options.json)
     print(format_summary(summary))
     return EXIT_DONE
+
+
+def _pairs(prediction: Path, reference: Path) -> list[tuple[Path, Path]]:
+    """The mask and its reference, or the masks of two folders that have the same name but for the ending."""
+    if not (prediction.is_dir() and reference.is_dir()):
+        return [(prediction, reference)]
+    from monai_r2unet.images.formats import READERS
+
+    def masks_of(folder: Path) -> dict[str, Path]:
+        found: dict[str, Path] = {}
+        for path in sorted(folder.iterdir()):
+            endings = [ending for ending in READERS if path.name.lower().endswith(ending)]
+            if path.is_file() and endings and not path.name.startswith("."):
+                found[path.name[: -len(max(endings, key=len))].removesuffix(".seg")] = path
+        return found
+
+    predictions, references = masks_of(prediction), masks_of(reference)
+    missing = sorted(references.keys() - predictions.keys())
+    if missing or not references:
+        few = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise InputError(
+            f"{len(missing)} of the {len(references)} references in {reference} have no mask of the same name in "
+            f"{prediction} ({few or 'there are none'}): segment these images too, or take their references out"
+        )
+    return [(predictions[name], references[name]) for name in sorted(references)]
+
+
+def _masks(prediction: Path, reference: Path) -> tuple[Any, Any]:
+    """The values of a mask and its reference.
+
+    Raises:
+        InputError: they do not lie on the same grid.
+    """
+    from monai_r2unet.images.grid import same_grid
+    from monai_r2unet.images.reading import read_image
+
+    images = read_image(prediction), read_image(reference)
+    if not same_grid(*images):
+        raise InputError(
+            f"{prediction} ({_grid(images[0])}) and {reference} ({_grid(images[1])}) do not lie on the same grid; give "
+            "masks of the same image"
+        )
+    return _values(images[0], prediction), _values(images[1], reference)
+
+
+def _values(mask: sitk.Image, path: Path) -> Any:
+    """The values of a mask; one that was saved in colour must be grey."""
+    import SimpleITK as sitk
+
+    from monai_r2unet.images.label_values import grey_of
+
+    values = sitk.GetArrayFromImage(mask)
+    return grey_of(values, path) if mask.GetNumberOfComponentsPerPixel() > 1 else values
+
+
+def _labels(options: argparse.Namespace, masks: list[Any]) -> list[str]:
+    """Names of the labels: those of the bundle, or the values that the masks hold; one name where there is one label.
+
+    A single label may have another value in each mask, as 1 and 255.
+    """
+    import numpy as np
+
+    if options.bundle:
+        from monai_r2unet.bundle import find_bundle
+
+        return list(find_bundle(options.bundle, trusted=True).label_names)
+    found = [set(np.unique(mask).tolist()) - {0} for mask in masks]
+    most = max(map(len, found))
+    if most < 2:
+        return ["foreground"]
+    highest = max(set.union(*found))
+    if not 2 <= highest <= MOST_LABELS:
+        return ["foreground"]  # no labels: what the values are is checked where they are measured
+    return [f"label {value}" for value in range(1, int(highest) + 1)]
 
 
 def _grid(image: sitk.Image) -> str:

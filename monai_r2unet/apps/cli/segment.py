@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
 def _segment_image(options: argparse.Namespace) -> int:
     from monai_r2unet.apps.cli.terminal import format_extent
     from monai_r2unet.files import write_json
-    from monai_r2unet.images.masks import check_mask_output, write_mask
+    from monai_r2unet.images.masks import check_mask_output, write_mask, write_preview
     from monai_r2unet.images.reading import read_image_with_notes
     from monai_r2unet.images.writing import check_output, check_place, write_image
     from monai_r2unet.inference.reports import describe_result, describe_segmenter
@@ -110,6 +110,7 @@ def _segment_image(options: argparse.Namespace) -> int:
     segmented = time.perf_counter()
     if result.probabilities is not None:
         write_image(result.probabilities, options.probabilities, overwrite=options.overwrite)
+    write_preview(result.mask, options.output, bundle=segmenter.bundle)
     write_mask(
         result.mask,
         options.output,
@@ -129,6 +130,8 @@ def _segment_image(options: argparse.Namespace) -> int:
         }
         write_json(report, options.report)
     print(f"{options.output}\t{format_extent(result.voxels, result.millilitres)}")
+    for label in result.by_label if len(result.by_label) > 1 else []:
+        print(f"  {label['name']}\t{format_extent(label['voxels'], label['millilitres'])}")
     if result.voxels == 0:
         print(
             f"warning: nothing was found in {options.input}; the mask is empty. Is the bundle "

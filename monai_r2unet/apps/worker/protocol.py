@@ -25,7 +25,8 @@ Events are written to standard output, one a line, prefixed with ``@@`` to disti
                                                        free_bytes and total_bytes of a GPU
     log        job, level (info, warning), message
     progress   job, done, total                        slices
-    done       job, output, voxels, millilitres (null of a picture), warnings, seconds
+    done       job, output, voxels, millilitres (null of a picture), labels (each: value, name, voxels, millilitres),
+               warnings, seconds
     cancelled  job                                     sent at once; nothing was written
     error      job, code, message                      nothing was written; the message is one sentence
 

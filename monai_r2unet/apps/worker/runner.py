@@ -77,7 +77,12 @@ class Runner:
         for sentence in result.warnings:
             warn(sentence)
         mask = result.mask if request.slices is None else put_slices(result.mask, request.slices, image)
-        found = {"voxels": result.voxels, "millilitres": result.millilitres, "warnings": told}
+        found = {
+            "voxels": result.voxels,
+            "millilitres": result.millilitres,
+            "labels": result.by_label,
+            "warnings": told,
+        }
         segmented = time.perf_counter()
         _write(run, mask, segmenter)
         seconds = {"read": read - started, "load": loaded - read, **result.seconds}
