@@ -31,7 +31,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     try:
-        bundles = [find_bundle(name, trusted=options.trust_bundle) for name in options.bundles]
+        bundles = [find_bundle(name, trusted=options.trust_bundle, inference_only=False) for name in options.bundles]
         check_studies(options.studies)
         check_port(options.host, options.port)
         prepare(options.work, bundles)

@@ -11,6 +11,7 @@ from typing import Any
 
 from monai_r2unet.errors import InputError
 from monai_r2unet.files import sha256
+from monai_r2unet.safe_config import first_unsafe_of
 
 __all__ = ["Bundle", "find_bundle", "list_bundles"]
 
@@ -168,17 +169,18 @@ def list_bundles() -> list[Bundle]:
     return [Bundle(path.parents[1]) for path in sorted(_bundles_folder().glob("*/configs/metadata.json"))]
 
 
-def find_bundle(name: str | os.PathLike[str], *, trusted: bool = False) -> Bundle:
+def find_bundle(name: str | os.PathLike[str], *, trusted: bool = False, inference_only: bool = True) -> Bundle:
     """The shipped bundle with this name, or the bundle in this folder.
 
     Args:
         name: A shipped bundle's name, or the path of a bundle's folder.
-        trusted: The user allows the configuration of a bundle that is not shipped to execute code. Finding the bundle
-            does not read its configuration.
+        trusted: The user allows the configuration of a bundle that is not shipped to execute code.
+        inference_only: Only ``configs/inference.json`` is executed, so that a bundle needs no trust if all in it is
+            safe (`monai_r2unet.safe_config`).
 
     Raises:
         InputError: if there is no such bundle (the message lists the shipped ones), or it is neither shipped nor
-            trusted.
+            trusted nor safe.
     """
     shipped = {bundle.name: bundle for bundle in list_bundles()}
     name = os.fspath(name)
@@ -191,10 +193,13 @@ def find_bundle(name: str | os.PathLike[str], *, trusted: bool = False) -> Bundl
     if not is_bundle:
         raise InputError(f"{root} is not a bundle, expected a folder with configs/inference.json: check the path")
     root = root.resolve()
-    if not trusted and root not in [bundle.root.resolve() for bundle in shipped.values()]:
+    if trusted or root in [bundle.root.resolve() for bundle in shipped.values()]:
+        return Bundle(root)
+    unsafe = first_unsafe_of(root / "configs" / "inference.json") if inference_only else "a training"
+    if unsafe is not None:
         raise InputError(
             f"the bundle {root} does not come with this package, and the configuration of a bundle can execute any "
-            f"code: use one of {', '.join(shipped)}",
+            f"code (this one has {unsafe}, which is not on the list of safe things): use one of {', '.join(shipped)}",
             remedy="allow this one, if you trust its author,",
             option="trust_bundle",
         )
