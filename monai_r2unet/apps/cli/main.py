@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from monai_r2unet._borrowed import run_exit_functions
-from monai_r2unet.apps.cli import bundles, doctor, evaluate, export, prepare, reproduce, segment, view, worker
+from monai_r2unet.apps.cli import bundles, doctor, evaluate, export, new, prepare, reproduce, segment, view, worker
 from monai_r2unet.apps.cli.arguments import with_dashes
 from monai_r2unet.apps.cli.terminal import EXIT_FAILED
 from monai_r2unet.errors import EXIT_BAD_INPUT, InputError, as_switch, known_error
@@ -26,6 +26,7 @@ __all__ = ["VERBS", "main", "parser", "run"]
 VERBS = {
     "segment": segment,
     "evaluate": evaluate,
+    "new": new,
     "prepare": prepare,
     "reproduce": reproduce,
     "export": export,

@@ -1,0 +1,247 @@
+"""`monai-r2unet new`: what it finds in people's data, what it refuses, and that the bundle it writes is complete."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from monai.bundle import ConfigParser, verify_metadata
+from PIL import Image
+
+from monai_r2unet import Segmenter
+from monai_r2unet.apps.cli.main import main
+from monai_r2unet.bundle import Bundle
+from monai_r2unet.inference.config import InferenceConfig
+from monai_r2unet.safe_config import first_unsafe_of
+from tests.helpers.bundle_runs import SCHEMA
+
+Drawn = tuple[np.ndarray, np.ndarray]
+
+
+def organs(seed: int) -> Drawn:
+    """A CT of 3 slices with a large and a small organ, int16 HU, and its mask (Z, Y, X)."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((3, 32, 40), np.uint8)
+    mask[:, 8:22, 4 : 16 + seed] = 1
+    mask[:, 12:18, 28:34] = 2
+    hu = np.array([0, 110, 220])[mask]
+    hu[:, :2] = -1000
+    return (hu + rng.normal(0, 5, hu.shape)).astype(np.int16), mask
+
+
+def photograph(seed: int) -> Drawn:
+    mask = np.zeros((40, 48), np.uint8)
+    for value in (1, 2, 3):
+        mask[10 * value : 10 * value + 8, 5 : 20 + seed] = value
+    colours = np.array([[200, 150, 120], [120, 60, 40], [60, 120, 60], [60, 60, 140]], np.uint8)
+    return colours[mask], mask
+
+
+def in_grey(image: np.ndarray, mask: np.ndarray) -> Drawn:
+    """16 bits, and a mask of 0 and 255."""
+    return image[..., 0].astype(np.uint16) * 257, (mask > 0) * np.uint8(255)
+
+
+def write_volumes(folder: Path, names: tuple[str, str] = ("images", "masks"), change: Any = None) -> Path:
+    for seed in range(4):
+        image, mask = organs(seed)
+        if change is not None:
+            image, mask = change(image, mask)
+        for kind, array in zip(names, (image, mask), strict=True):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            volume = sitk.GetImageFromArray(array)
+            volume.SetSpacing((2.0, 2.0, 3.0))
+            sitk.WriteImage(volume, str(folder / kind / f"case{seed}.nii.gz"))
+    return folder
+
+
+def write_pictures(folder: Path, change: Callable[[np.ndarray, np.ndarray], Drawn] | None = None) -> Path:
+    for seed in range(4):
+        image, mask = photograph(seed)
+        if change is not None:
+            image, mask = change(image, mask)
+        for kind, array in (("images", image), ("labels", mask)):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(folder / kind / f"eye{seed}.png")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def load(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+# ---- what it writes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "modality", "channels", "labels"),
+    [
+        (write_volumes, ["--labels", "liver, left kidney"], "CT", 1, ["liver", "left kidney"]),
+        (write_pictures, [], "photographs", 3, ["label 1", "label 2", "label 3"]),
+        (
+            lambda folder: write_pictures(
+                folder, lambda i, m: (i[..., 0].astype(np.uint16) * 257, (m > 0) * np.uint8(255))
+            ),
+            [],
+            "pictures in grey",
+            1,
+            ["foreground"],
+        ),
+        (
+            lambda folder: write_volumes(folder, change=lambda i, m: ((i + 1000).clip(0).astype(np.uint16), m)),
+            ["--modality", "mr"],
+            "MR",
+            1,
+            ["label 1", "label 2"],
+        ),
+    ],
+)
+def test_a_complete_bundle_is_written_that_needs_no_trust(
+    make: Any, options: list[str], modality: str, channels: int, labels: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["new", "task", str(make(Path("data"))), *options]) == 0
+    out = capsys.readouterr().out
+    assert "modality" in out
+    bundle = Bundle(Path("task"))
+    verify_metadata(meta_file="task/configs/metadata.json", filepath=SCHEMA)
+    assert [label["name"] for label in bundle.labels] == labels
+    assert bundle.metadata["network_data_format"]["inputs"]["image"]["modality"] == modality
+    outputs = bundle.channels
+    assert first_unsafe_of(Path("task/configs/inference.json")) is None
+    for name in ("inference", "train"):
+        parser = ConfigParser(load(Path("task/configs") / f"{name}.json"))
+        network = parser.get_parsed_content("network_def").eval()
+        assert network(torch.zeros(1, channels, 32, 32)).shape == (1, outputs, 32, 32)
+    for file in ("LICENSE", "docs/README.md", "docs/data_license.txt", "train.json", "logging.conf"):
+        assert Path("task", file).read_text()
+    datalist = load(Path("task/data/datalist.json"))
+    assert [len(datalist[split]) for split in ("training", "validation", "test")] == [2, 1, 1]
+    assert all(Path(entry["image"]).is_absolute() for entry in datalist["training"])
+    torch.save(InferenceConfig(Path("task"), "cpu").part("network_def").state_dict(), "task/models/model.pt")
+    entry = datalist["test"][0]
+    mask = Segmenter("./task", "cpu")(entry["image"])
+    assert mask.GetSize() == sitk.ReadImage(entry["label"]).GetSize()
+    assert not list(Path().glob(".task*"))
+
+
+def test_a_side_in_a_name_forbids_mirror_images(capsys: pytest.CaptureFixture[str]) -> None:
+    write_volumes(Path("data"))
+    for names, flips in (("liver,kidney", 1), ("right lung,left_lung", 0), ("upper,bright", 1)):
+        assert main(["new", "task", "data", "--labels", names, "--overwrite"]) == 0
+        transforms = load(Path("task/configs/train.json"))["train"]["random_transforms"]
+        assert sum(one["_target_"] == "RandFlipd" for one in transforms) == flips, names
+    assert "no label's name has a side" in capsys.readouterr().out
+
+
+def test_forms_of_data_sets_name_their_labels(tmp_path: Path) -> None:
+    write_volumes(Path("msd"), ("imagesTr", "labelsTr"))
+    entries = [{"image": f"./imagesTr/case{i}.nii.gz", "label": f"./labelsTr/case{i}.nii.gz"} for i in range(4)]
+    dataset = {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "liver", "2": "kidney"}, "training": entries}
+    Path("msd/dataset.json").write_text(json.dumps(dataset))
+    write_volumes(Path("nnunet"), ("imagesTr", "labelsTr"))
+    for path in Path("nnunet/imagesTr").iterdir():
+        path.rename(path.with_name(path.name.replace(".nii", "_0000.nii")))
+    dataset = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1, "kidney": 2}}
+    Path("nnunet/dataset.json").write_text(json.dumps(dataset))
+    write_volumes(Path("own"))
+    entries = [{"image": f"images/case{i}.nii.gz", "label": f"masks/case{i}.nii.gz"} for i in range(4)]
+    datalist = {
+        "labels": ["liver", "kidney"],
+        "training": entries[:2],
+        "validation": [entries[2]],
+        "test": [entries[3]],
+    }
+    Path("own/datalist.json").write_text(json.dumps(datalist))
+    for source in ("msd", "nnunet", "own", "own/datalist.json"):
+        assert main(["new", "task", source, "--overwrite"]) == 0
+        assert Bundle(Path("task")).label_names == ("liver", "kidney")
+    assert [Path(e["image"]).name for e in load(Path("task/data/datalist.json"))["test"]] == ["case3.nii.gz"]
+
+
+# ---- what it refuses -------------------------------------------------------------------------------------------------
+
+
+def recoloured(image: np.ndarray, mask: np.ndarray) -> Drawn:
+    return image, np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255], [0, 255, 0]], np.uint8)[mask]
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "words"),
+    [
+        (lambda i, m: (i, 0 * m), [], "all 4 masks are empty"),
+        (lambda i, m: (i, np.array([0, 1, 5], np.uint8)[m]), [], "values 0, 1, 5, expected 0, 1, 2, ... without gaps"),
+        (lambda i, m: (i, m * np.float32(0.5)), [], "holds fractions, from 0 to 1"),
+        (lambda i, m: (i, -m.astype(np.int16)), [], "negative values"),
+        (lambda i, m: (i, m), ["--labels", "organ"], "holds 2 labels (the values 0, 1, 2), but this bundle has one"),
+        (lambda i, m: (i, m), ["--labels", "a,b,c"], "c (3) of 3 labels are in no mask"),
+        (lambda i, m: (i, m[:, :-1]), [], "40 x 32 x 3 voxels, but its mask"),
+        (lambda i, m: (i, m), ["--modality", "rgb"], "--modality is rgb, but the images have"),
+        (lambda i, m: (i, m), ["--labels", "a,,b"], "--labels is 'a,,b'"),
+    ],
+)
+def test_volumes_that_would_lose_labels_are_refused(
+    change: Any, options: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_volumes(Path("data"), change=change)
+    assert main(["new", "task", "data", *options]) == 2
+    err = capsys.readouterr().err
+    assert words in err
+    assert err.count("\n") == 1
+    assert [path.name for path in Path().iterdir()] == ["data"]
+
+
+def test_colour_coded_masks_are_refused_and_grey_ones_in_rgb_read(capsys: pytest.CaptureFixture[str]) -> None:
+    write_pictures(Path("colour"), recoloured)
+    assert main(["new", "task", "colour"]) == 2
+    assert "is colour-coded (4 colours)" in capsys.readouterr().err
+    write_pictures(Path("rgb"), lambda image, mask: (image, np.repeat(mask[..., None], 3, -1)))
+    assert main(["new", "task", "rgb"]) == 0
+    assert len(Bundle(Path("task")).labels) == 3
+
+
+def test_masks_elsewhere_in_space_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    write_volumes(Path("data"))
+    mask = sitk.ReadImage("data/masks/case2.nii.gz")
+    mask.SetOrigin((0.0, 0.0, 30.0))
+    sitk.WriteImage(mask, "data/masks/case2.nii.gz")
+    assert main(["new", "task", "data"]) == 2
+    assert "case2.nii.gz have the same size but lie apart in space" in capsys.readouterr().err
+
+
+def test_sources_and_names_that_do_not_fit_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    write_volumes(Path("data"))
+    Path("data/masks/case1.nii.gz").rename("data/masks/other.nii.gz")
+    Path("empty").mkdir()
+    for arguments, words in (
+        (["task", "data"], "1 of 4 files have no mask of the same name in data: case1"),
+        (["task", "empty"], "empty holds nothing, expected a folder with images/ and masks/"),
+        (["task", "none"], "the source none does not exist"),
+        (["data", "data"], "data exists already"),
+        (["no/task", "data"], "the folder no does not exist"),
+        (["a task", "data"], "'a task' is no name for a bundle"),
+    ):
+        assert main(["new", *arguments]) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_an_existing_bundle_stays_unless_it_is_to_be_replaced(capsys: pytest.CaptureFixture[str]) -> None:
+    write_volumes(Path("data"))
+    assert main(["new", "task", "data"]) == 0
+    Path("task/models/model.pt").write_text("weights")
+    assert main(["new", "task", "data"]) == 2
+    assert "task exists already" in capsys.readouterr().err
+    assert Path("task/models/model.pt").read_text() == "weights"
+    assert main(["new", "task", "data", "--overwrite"]) == 0
+    assert not Path("task/models/model.pt").exists()
