@@ -283,7 +283,7 @@ class SliceBySliceInferer(Inferer):
         """Probabilities (N, K, X, Y), float32 on ``device``, of one batch (N, C, X, Y)."""
         size = (batch.shape[-2], batch.shape[-1])
         # Always in one memory layout, because sums in another order round differently.
-        images = rescale(batch.to(device).float().contiguous(), factor, "image")
+        images = rescale(batch.to(device), factor, "image").contiguous().float()
         scaled = (images.shape[-2], images.shape[-1])
         fitted = scaled
         if self.slice_size is not None:

@@ -44,9 +44,12 @@ def in_checkout(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def at_its_own_size(config_files: tuple[str, ...], overrides: dict[str, Any]) -> dict[str, Any]:
-    """The tests use reduced retina photographs, so the bundles' resizing is switched off."""
+    """Keep the reduced photographs of the tests at their own size, which the bundles of the retina would enlarge.
+
+    As an expression, because MONAI's command line ignores a plain ``None``.
+    """
     retina = any(name in file for file in config_files for name in ("drive", "stare", "chase_db1"))
-    return {"fov_diameter": None, **overrides} if retina else overrides
+    return {"fov_diameter": "$None", **overrides} if retina else overrides
 
 
 def command(run: str, *config_files: str, **overrides: object) -> list[str]:

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
+from PIL import Image
 from torch.nn import functional
 
 from monai_r2unet import Segmenter
@@ -218,6 +219,15 @@ def test_a_disc_cut_off_all_around_is_the_circle_through_its_corners() -> None:
     assert field_of_view_diameter(disc((240, 240), (120, 120), 140)) == pytest.approx(280, rel=0.03)
 
 
+@pytest.mark.parametrize("end", [470, 512])  # inside the photograph, and at its edge
+def test_glare_and_labels_that_touch_the_rim_do_not_widen_the_disc(end: int) -> None:
+    """Such as the notch of a camera, a reflection or a caption: wider than what the opening removes."""
+    red = disc((460, 512), (230, 220), 210)
+    red[140:156, 220:end] = 180
+    for stored in (red, red.T):
+        assert field_of_view_diameter(stored) == pytest.approx(420, abs=3)
+
+
 def test_a_photograph_cropped_to_the_retina_has_no_diameter() -> None:
     assert field_of_view_diameter(disc((300, 300), (150, 150), 400)) is None
     assert field_of_view_diameter(np.full((200, 200), 90, np.uint8)) is None
@@ -412,3 +422,9 @@ def test_every_photograph_of_a_data_set_is_at_the_scale_of_its_bundle(
         assert field_of_view_diameter(red) == pytest.approx(diameter, rel=0.08), path
         middle = red[red.shape[0] // 4 : -red.shape[0] // 4, red.shape[1] // 4 : -red.shape[1] // 4]
         assert field_of_view_diameter(middle) is None, path
+    for path in photographs[::7]:
+        red = sitk.GetArrayFromImage(sitk.VectorIndexSelectionCast(read_image(path), 0))
+        for zoom in (0.5, 2, 3, 4):
+            resized = Image.fromarray(red).resize([round(zoom * n) for n in red.T.shape], Image.Resampling.LANCZOS)
+            found = field_of_view_diameter(np.asarray(resized))
+            assert found == pytest.approx(zoom * field_of_view_diameter(red), rel=0.01), (path, zoom)
