@@ -87,9 +87,9 @@ def run_process(command: Sequence[str | Path]) -> dict[str, float]:
     return measured
 
 
-def segment(image: Path, mask: Path, report: Path, *options: str) -> dict[str, Any]:
+def segment(image: Path, mask: Path, report: Path, *options: str, bundle: str = "lung") -> dict[str, Any]:
     """Run `monai-r2unet segment` as a process; the figures of `run_process` and the seconds of its own report."""
-    arguments = ["segment", image, mask, "--bundle", "lung", "--device", "cpu", "--report", report, "--overwrite"]
+    arguments = ["segment", image, mask, "--bundle", bundle, "--device", "cpu", "--report", report, "--overwrite"]
     measured: dict[str, Any] = run_process([sys.executable, "-m", "monai_r2unet", *arguments, *options])
     return {**measured, "stages": json.loads(report.read_text())["seconds"]}
 

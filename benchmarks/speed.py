@@ -1,6 +1,6 @@
 """Measure speed and memory, all or some parts, on an otherwise idle machine.
 
-    python -m benchmarks.speed [cpu] [training] [memory] [end_to_end] [gpu]
+    python -m benchmarks.speed [cpu] [training] [memory] [end_to_end] [photograph] [gpu]
 
 Writes `benchmarks/results/speed_<part>.json`, then updates the tables of README.md and docs/reference/speed.md.
 Requirements:
@@ -23,13 +23,14 @@ from typing import Any
 
 import torch
 
-from benchmarks import cpu, end_to_end, gpu, measure, memory, tables, training
+from benchmarks import cpu, end_to_end, gpu, measure, memory, photograph, tables, training
 from benchmarks.records import RESULTS
 from monai_r2unet.bundle import find_bundle
 from monai_r2unet.files import write_json
 
 PARTS: dict[str, Callable[..., dict[str, Any]]] = {
-    part.__name__.rpartition(".")[2]: part.measure_speed for part in (cpu, training, memory, end_to_end, gpu)
+    part.__name__.rpartition(".")[2]: part.measure_speed
+    for part in (cpu, training, memory, end_to_end, photograph, gpu)
 }
 
 

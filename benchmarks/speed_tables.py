@@ -172,6 +172,27 @@ def end_to_end() -> str:
     return "\n".join([*lines, note])
 
 
+def photograph() -> str:
+    """A large photograph, in process and as a command."""
+    result = load("photograph")
+    runs = result["runs"]
+    stages = {stage: median(run["stages"][stage] for run in runs) for stage in runs[0]["stages"]}
+    total = median(run["seconds"] for run in runs)
+    parts = {**stages, "imports and the rest": total - sum(stages.values())}
+    told = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in parts.items())
+    memory = median(run["peak_bytes"] for run in runs) / 1e9
+    rows = [
+        ["in process, file to mask", f"{median(result['in_process_seconds']):.1f}", "-", "-"],
+        ["`segment`, complete process", f"{total:.1f}", told, f"{memory:.2f}"],
+    ]
+    size = "x".join(map(str, result["size"]))
+    note = (
+        f"A photograph of {size} pixels with the `{result['bundle']}` bundle; medians of {result['rounds']} rounds; "
+        f"{conditions(result)}."
+    )
+    return f"{table(['way', 'seconds', 'of which', 'peak memory, GB'], rows)}\n\n{note}"
+
+
 def memory() -> str:
     """Peak memory for increasingly large volumes."""
     result = load("memory")
@@ -250,6 +271,7 @@ TABLES = {
     "speed_networks": networks,
     "speed_training": training,
     "speed_end_to_end": end_to_end,
+    "speed_photograph": photograph,
     "speed_memory": memory,
     "speed_gpu": gpu,
 }

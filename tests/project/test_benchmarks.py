@@ -126,7 +126,7 @@ def test_the_same_maps_make_the_same_file(tmp_path: Path) -> None:
 
 def test_every_part_runs_and_fills_its_table(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.delenv("LUNGMASK_PYTHON", raising=False)
-    parts = ["cpu", "training", "memory", "end_to_end"]
+    parts = ["cpu", "training", "memory", "end_to_end", "photograph"]
     monkeypatch.setattr(sys, "argv", ["speed.py", *parts, "--tiny", "--results", str(tmp_path)])
     speed.main()
 
