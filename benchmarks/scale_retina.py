@@ -7,7 +7,7 @@ Writes `benchmarks/results/scale_retina.json`, with F1 pooled inside the field o
 - `across`: every bundle on the test photographs of the other data sets (all of STARE, which has no test photographs);
 - `zoomed`: the first test photographs of the bundle's own data set unchanged, enlarged two, three and four times and
   halved. Mask and reference are compared on the coarser of their two grids, to which the finer one is reduced by
-  majority: a reference that is enlarged gets stairs, which alone cost a smooth mask 0.01.
+  majority: a reference that is enlarged gets stairs, which no smooth mask can follow.
 
 Existing results of the same weights are kept and not measured again, so a run that was interrupted can be resumed.
 
