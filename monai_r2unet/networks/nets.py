@@ -73,7 +73,9 @@ class EncoderDecoder(nn.Module):
         bias: bool = False,
         upsample: str = "deconv",
     ) -> None:
+        given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
+        self.arguments = given  # with which a configuration makes this network again
         if spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}")
         if len(channels) < 2 or min(channels) < 1:

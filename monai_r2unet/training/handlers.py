@@ -28,6 +28,7 @@ from monai_r2unet.networks.weights import is_whole
 from monai_r2unet.provenance import versions
 from monai_r2unet.training.distributed import share
 from monai_r2unet.training.resuming import set_aside
+from monai_r2unet.training.trained_bundle import TrainedBundle
 
 __all__ = ["AtomicCheckpointSaver", "TrainingProgress", "TrainingReport", "attach", "displayable", "slice_name"]
 
@@ -114,6 +115,7 @@ class TrainingReport:
         keep_history: Continue ``history.csv`` instead of starting a new one.
         best_saver: The writer of ``best_weights``; a resumed training passes it the best score so far.
         labels: Names of the labels, if there are several: each has its own curve and its own column of measures.
+        bundle: Makes ``output_dir`` a bundle at the end.
     """
 
     def __init__(
@@ -127,7 +129,9 @@ class TrainingReport:
         keep_history: bool = False,
         best_saver: CheckpointSaver | None = None,
         labels: Sequence[str] = (),
+        bundle: TrainedBundle | None = None,
     ) -> None:
+        self.bundle = bundle
         self.labels = tuple(labels) if len(labels) > 1 else ()
         self.validator = validator
         self.network = network
@@ -224,7 +228,9 @@ class TrainingReport:
             "validation": metrics,
             "versions": versions(),
         }
-        write_json(results, self.output_dir / "results.json")
+        if self.bundle is not None:
+            self.bundle.write(self.output_dir, self.best_weights, network, results)
+        write_json(results, self.output_dir / "results.json")  # last: it says that the training is complete
         title = f"Validation with the weights of the best epoch ({best_before[1]}), pooled over all pixels:"
         print(f"{title}\n{format_measures(self._columns(metrics))}\nFigures and results: {self.output_dir}")
 
