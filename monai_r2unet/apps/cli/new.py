@@ -27,10 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check the data, plan the training, and write the bundle."""
-    from monai_r2unet.planning.plan import make_plan
-    from monai_r2unet.planning.sources import find_cases
-    from monai_r2unet.planning.survey import survey
-    from monai_r2unet.planning.writer import check_destination, write_bundle
+    from monai_r2unet.apps.planning.plan import make_plan
+    from monai_r2unet.apps.planning.sources import find_cases
+    from monai_r2unet.apps.planning.survey import survey
+    from monai_r2unet.apps.planning.writer import check_destination, write_bundle
 
     dest = Path(options.name)
     check_destination(dest, overwrite=options.overwrite)

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
+from monai_r2unet.apps.planning.sources import Case, Source
 from monai_r2unet.bundle import MOST_LABELS
 from monai_r2unet.errors import InputError
 from monai_r2unet.images.grid import same_grid
 from monai_r2unet.images.label_values import checked_labels, distinct_values, grey_of, shown_values
 from monai_r2unet.images.reading import read_image
-from monai_r2unet.planning.sources import Case, Source
 
 __all__ = ["MODALITIES", "Measured", "Survey", "survey"]
 

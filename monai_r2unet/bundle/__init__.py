@@ -9,15 +9,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from monai_r2unet.bundle.safe_config import first_unsafe_of
 from monai_r2unet.errors import InputError
 from monai_r2unet.files import sha256
-from monai_r2unet.safe_config import first_unsafe_of
 
 __all__ = ["Bundle", "find_bundle", "list_bundles"]
 
 MOST_LABELS = 255  # values of a mask in uint8, without 0, the background
 
-_PACKAGE = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def _bundles_folder() -> Path:
@@ -176,7 +176,7 @@ def find_bundle(name: str | os.PathLike[str], *, trusted: bool = False, inferenc
         name: A shipped bundle's name, or the path of a bundle's folder.
         trusted: The user allows the configuration of a bundle that is not shipped to execute code.
         inference_only: Only ``configs/inference.json`` is executed, so that a bundle needs no trust if all in it is
-            safe (`monai_r2unet.safe_config`).
+            safe (`monai_r2unet.bundle.safe_config`).
 
     Raises:
         InputError: if there is no such bundle (the message lists the shipped ones), or it is neither shipped nor

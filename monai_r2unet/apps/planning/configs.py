@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from monai_r2unet.apps.planning.plan import Plan
 from monai_r2unet.bundle import find_bundle
-from monai_r2unet.planning.plan import Plan
 
 __all__ = ["PICTURES", "VOLUMES", "changes_of"]
 

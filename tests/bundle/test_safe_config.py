@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from monai_r2unet.bundle import find_bundle, list_bundles
+from monai_r2unet.bundle.safe_config import CLASSES, first_unsafe, first_unsafe_of
 from monai_r2unet.errors import InputError
-from monai_r2unet.safe_config import CLASSES, first_unsafe, first_unsafe_of
 
 NETWORK = {"_target_": "monai_r2unet.networks.nets.R2UNet", "in_channels": 1, "channels": [4, 8]}
 EVIL = "$__import__('os').system('touch marker')"

@@ -12,13 +12,13 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+from monai_r2unet.apps.planning.configs import PICTURES, VOLUMES, changes_of
+from monai_r2unet.apps.planning.description import card_of, metadata_of
+from monai_r2unet.apps.planning.plan import Plan
 from monai_r2unet.bundle import find_bundle
 from monai_r2unet.datasets.datalist import SPLITS, write_datalist
 from monai_r2unet.errors import InputError
 from monai_r2unet.files import temporary_name
-from monai_r2unet.planning.configs import PICTURES, VOLUMES, changes_of
-from monai_r2unet.planning.description import card_of, metadata_of
-from monai_r2unet.planning.plan import Plan
 
 __all__ = ["check_destination", "write_bundle"]
 

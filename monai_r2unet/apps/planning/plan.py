@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from monai_r2unet.apps.planning.survey import Survey
 from monai_r2unet.datasets.splits import draw_split, hold_out_validation
-from monai_r2unet.planning.survey import Survey
 
 __all__ = ["Plan", "make_plan"]
 

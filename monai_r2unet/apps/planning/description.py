@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from monai_r2unet.planning.plan import Plan
-from monai_r2unet.planning.terminology import COLOURS, terminology_of
+from monai_r2unet.apps.planning.plan import Plan
+from monai_r2unet.apps.planning.terminology import COLOURS, terminology_of
 
 __all__ = ["card_of", "metadata_of"]
 

@@ -17,8 +17,8 @@ from PIL import Image
 from monai_r2unet import Segmenter
 from monai_r2unet.apps.cli.main import main
 from monai_r2unet.bundle import Bundle
+from monai_r2unet.bundle.safe_config import first_unsafe_of
 from monai_r2unet.inference.config import InferenceConfig
-from monai_r2unet.safe_config import first_unsafe_of
 from tests.helpers.bundle_runs import SCHEMA
 
 Drawn = tuple[np.ndarray, np.ndarray]
