@@ -60,7 +60,7 @@ def test_training_on_the_embedded_sample(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     results = json.loads((out / "results.json").read_text())
-    assert (results["training_images"], results["validation_images"], results["patch_size"]) == (31, 16, 32)
+    assert (results["training_images"], results["validation_images"], results["patch_size"]) == (31, 8, 32)
     (shown,) = re.findall(r"^val_best_threshold +([\d.]+)$", done.stdout, re.MULTILINE)
     assert shown == f"{results['validation']['val_best_threshold']:.4f}"
     best = max(history(out), key=lambda row: row["val_dice"])
