@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import struct
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from monai_r2unet.errors import InputError
+from monai_r2unet.images.checks import warn_of_thickness
 from monai_r2unet.images.dicom_files import check_sound, contents, may_hold_image, series_files, transfer_syntax
 from monai_r2unet.images.grid import orthonormal
 
@@ -196,11 +196,7 @@ def _read_stack(source: Path, slices: Sequence[Slice]) -> sitk.Image:
     step = slices[0].spacing[2]
     if len(slices) > 1:
         slices, step = _ordered(source, slices)
-    elif not np.isfinite(step):
-        step = 1.0
-        warnings.warn(
-            f"{source} is a slice without thickness, so millilitres of it are those of 1 mm", UserWarning, stacklevel=5
-        )
+    thick = bool(np.isfinite(step))
     first = slices[0]
     reader = sitk.ImageSeriesReader()
     reader.SetImageIO("GDCMImageIO")
@@ -212,7 +208,9 @@ def _read_stack(source: Path, slices: Sequence[Slice]) -> sitk.Image:
         image = reader.Execute()
     except RuntimeError as error:
         raise _first_unreadable(slices) or error from error
-    image.SetSpacing((*first.spacing[:2], step))
+    image.SetSpacing((*first.spacing[:2], step if thick else 1.0))
+    if not thick:
+        warn_of_thickness(source, image)
     if np.isfinite([*first.orientation, *first.position]).all():
         row, column = first.orientation[:3], first.orientation[3:]
         # Rounded to a few digits in the file, the axes are not quite perpendicular, which not every format can store.

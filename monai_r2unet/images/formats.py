@@ -1,114 +1,71 @@
-"""The file formats of images, each read completely or refused.
-
-ITK alone does not ensure this: it fills missing data of a truncated NIfTI with zeros and skips some checksums.
-"""
+"""The file formats of images, each read completely or refused. ITK alone does not ensure this: it skips checksums."""
 
 from __future__ import annotations
 
-import gzip
 import math
 import re
-import warnings
+import shutil
+import tempfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 
 from monai_r2unet.errors import InputError
-from monai_r2unet.images.grid import axes_in_mm, orthonormal
+from monai_r2unet.images.checks import DEFLATE_LIMIT, by, check_length, check_shape, rigid, warn_of_thickness
+from monai_r2unet.images.grid import axes_in_mm
+from monai_r2unet.images.nifti import read_nifti
 from monai_r2unet.images.photographs import ENDINGS as PHOTOGRAPHS
 from monai_r2unet.images.photographs import read_photograph
 
 __all__ = ["READERS"]
 
-SHEAR = 0.1  # of a voxel: largest displacement of a voxel by orthonormal axes
 CONTROL = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f]")  # bytes that never occur in text
 METAIMAGE_SERIES = re.compile(r"[^%]*%0?\d*[du][^%]* \d+ \d+ [1-9]\d*")  # a pattern, first, last and step
-RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-NIFTI_VECTOR = 1007  # the intent code of a vector at each voxel
-DEFLATE_LIMIT = 1040  # zlib cannot compress better than this
-
-
-# ---- NIfTI -----------------------------------------------------------------------------------------------------------
-
-
-def _read_nifti(path: Path) -> sitk.Image:
-    """Read NIfTI with nibabel: ITK fills a truncated file with zeros, and reads a.nii when asked for a bad a.nii.gz."""
-    with path.open("rb") as raw:
-        compressed = raw.read(2) == b"\x1f\x8b"
-    with gzip.open(path) if compressed else path.open("rb") as stream:
-        version2 = stream.read(4) in (b"\x1c\x02\0\0", b"\0\0\x02\x1c")  # the size of a NIfTI-2 header, 540
-        stream.seek(0)
-        image: Any = (nib.Nifti2Image if version2 else nib.Nifti1Image).from_stream(stream)
-        shape, header = image.shape, image.header
-        # Several values a voxel, as in probabilities of several labels; any other fifth axis is refused.
-        vector = len(shape) == 5 and shape[3] == 1 and int(header["intent_code"]) == NIFTI_VECTOR
-        _check_shape(path, shape[:3] if vector else shape)
-        expected = math.prod(shape) * header.get_data_dtype().itemsize
-        _check_length(path, path.stat().st_size * (DEFLATE_LIMIT if compressed else 1), expected)
-        array = np.asarray(image.dataobj.get_unscaled())
-        if compressed:
-            while stream.read(1 << 20):  # to the end of the stream, which verifies its checksum
-                pass
-    array = array.reshape((*shape[:3], shape[4]) if vector else (*shape, 1)[:3])
-    array = _rescaled(array, image.dataobj.slope, image.dataobj.inter)
-    if int(header["qform_code"]) == 0 and int(header["sform_code"]) == 0:
-        warnings.warn(
-            f"{path} has no orientation (qform and sform codes are 0), so which side is left cannot be known: the axes "
-            "are taken as stored",
-            UserWarning,
-            stacklevel=4,
-        )
-    to_mm = {1: 1000.0, 3: 0.001}.get(int(header["xyzt_units"]) & 7, 1.0)  # the codes of metre and micrometre
-    lps = RAS_TO_LPS @ np.asarray(image.affine, dtype=np.float64) * to_mm
-    if array.shape[2] == 1 and not lps[:3, 2].any():  # many 2D files leave the third axis empty
-        normal = np.cross(lps[:3, 0], lps[:3, 1])
-        lps[:3, 2] = normal / np.linalg.norm(normal)
-    spacing, direction = _rigid(path, lps[:3, :3], array.shape[:3])
-    volume = sitk.GetImageFromArray(np.swapaxes(array, 0, 2), isVector=array.ndim == 4)
-    volume.SetSpacing(spacing.tolist())
-    volume.SetDirection(direction.ravel().tolist())
-    volume.SetOrigin(lps[:3, 3].tolist())
-    return volume
-
-
-def _rescaled(array: np.ndarray, slope: float, inter: float) -> np.ndarray:
-    """Apply the NIfTI scaling, using integers if the result is exact."""
-    if array.dtype.names:  # RGB
-        array = np.stack([array[name] for name in array.dtype.names], axis=-1)
-    if array.dtype.kind not in "iuf" or array.dtype.itemsize > 8:
-        raise InputError(f"voxels of type {array.dtype} are not supported, expected integers, floats or RGB")
-    if (slope, inter) != (1, 0):
-        whole = array.dtype.kind in "iu" and float(slope).is_integer() and float(inter).is_integer()
-        array = array * np.float64(slope) + np.float64(inter)
-        fits = (t for t in (np.int16, np.int32) if array.min() >= np.iinfo(t).min and array.max() <= np.iinfo(t).max)
-        array = array.astype(next(fits, np.float32) if whole else np.float32)
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
+MILLIMETRES = {"m": 1000.0, "cm": 10.0, "mm": 1.0, "um": 0.001, "µm": 0.001}  # in each unit of NRRD and MetaImage
 
 
 # ---- NRRD and MetaImage ----------------------------------------------------------------------------------------------
 
 
-def _read_itk(path: Path, image_io: str, find_data: Callable[[Path], tuple[Path, int, bool] | None]) -> sitk.Image:
-    """Read with the named ITK reader, after checking that the pixel data are complete."""
-    found = find_data(path)
+class Declared(NamedTuple):
+    """What a header says, that ITK does not check or does not tell."""
+
+    data: tuple[Path, int, bool] | None  # file, first byte, and whether compressed; None leaves it to ITK
+    spacings: list[float]  # of the axes in space; ITK takes 1 where there are none
+    to_mm: float  # the header's unit
+    header: bytes = b""  # of a file that ITK can only read joined with its data
+
+
+def _read_itk(path: Path, image_io: str, declared_by: Callable[[Path], Declared]) -> sitk.Image:
+    """Read with the named ITK reader, after checking that the pixel data are complete and their size is stated."""
+    declared = declared_by(path)
+    if declared.header and declared.data is not None:
+        return _read_joined(path, declared.header, declared.data[0])
+    if any(math.isinf(size) or size == 0 for size in declared.spacings):
+        shown = by(declared.spacings)
+        raise InputError(f"{path} has a voxel spacing of {shown} mm, expected positive numbers: correct it")
     reader = sitk.ImageFileReader()
     reader.SetImageIO(image_io)
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
-    _check_shape(path, reader.GetSize())
-    if found is not None:
-        file, offset, compressed = found
+    check_shape(path, reader.GetSize())
+    if declared.data is not None:
+        file, offset, compressed = declared.data
         component = sitk.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
         expected = math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * component
         stored = file.stat().st_size - offset
-        _check_length(path, stored * (DEFLATE_LIMIT if compressed else 1), expected)
-        _check_length(path, _inflated_length(file, offset) if compressed else stored, expected, exactly=file == path)
+        check_length(path, stored * (DEFLATE_LIMIT if compressed else 1), expected)
+        check_length(path, _inflated_length(file, offset) if compressed else stored, expected, exactly=file == path)
+    if len(declared.spacings) < min(reader.GetDimension(), 3):
+        raise InputError(
+            f"{path} does not say how large its voxels are, so nothing in it can be measured: write the spacing in mm "
+            "into its header, or give its voxels to the Python API with their spacing"
+        )
     image: sitk.Image = reader.Execute()
     while image.GetDimension() > 3:
         size = list(image.GetSize())
@@ -116,12 +73,32 @@ def _read_itk(path: Path, image_io: str, find_data: Callable[[Path], tuple[Path,
         image = sitk.Extract(image, [*size[:-1], 0], [0] * len(size), submatrix)
     if image.GetDimension() == 2:
         image = sitk.JoinSeries(image)
-    _rigid(path, axes_in_mm(image), image.GetSize())
+        warn_of_thickness(path, image)
+    image.SetSpacing([size * declared.to_mm for size in image.GetSpacing()])
+    image.SetOrigin([place * declared.to_mm for place in image.GetOrigin()])
+    rigid(path, axes_in_mm(image), image.GetSize())
     return image
 
 
-def _nrrd_data(path: Path) -> tuple[Path, int, bool] | None:
-    """Find the data of a NRRD: file, first byte, and whether compressed; None leaves it to ITK."""
+def _read_joined(path: Path, header: bytes, data: Path) -> sitk.Image:
+    """Read a MetaImage whose data have a name that ITK takes for a pattern."""
+    with tempfile.TemporaryDirectory() as folder:
+        joined = Path(folder) / "image.mha"
+        joined.write_bytes(header)
+        with joined.open("ab") as file, data.open("rb") as pixels:
+            shutil.copyfileobj(pixels, file)
+        try:
+            return _read_itk(joined, "MetaImageIO", _metaimage_declared)
+        except InputError as error:
+            raise InputError(str(error).replace(str(joined), str(path))) from error
+
+
+def _nrrd_declared(path: Path) -> Declared:
+    """What the header of a NRRD says.
+
+    Raises:
+        InputError: if the header does not end, or gives units that differ between axes.
+    """
     fields: dict[str, str] = {}
     with path.open("rb") as file:
         for line in iter(file.readline, b""):
@@ -132,47 +109,84 @@ def _nrrd_data(path: Path) -> tuple[Path, int, bool] | None:
             key, _, value = line.decode("latin-1").partition(":")
             fields[key.replace(" ", "").lower()] = value.strip()
         offset = file.tell()
+    vectors = re.findall(r"\(([^()]*)\)", fields.get("spacedirections", ""))
+    given = [float(np.linalg.norm(_numbers(vector.replace(",", " ")))) for vector in vectors]
+    given = given or _numbers(fields.get("spacings", ""))
+    names = re.findall(r'"([^"]*)"', fields.get("spaceunits") or fields.get("units", ""))
+    units = {MILLIMETRES[name.lower()] for name in names if name.lower() in MILLIMETRES}
+    if len(units) > 1:
+        raise InputError(f"{path} has axes in different units ({', '.join(names)}), expected mm: convert it first")
+    found = Declared(None, [size for size in given if not math.isnan(size)], units.pop() if units else 1.0)
     encoding = fields.get("encoding", "").lower()
     compressed = encoding in ("gzip", "gz")
     if (encoding != "raw" and not compressed) or {"byteskip", "lineskip"} & fields.keys():
-        return None
+        return found
     name = fields.get("datafile")
     if name is None:
-        return path, offset, compressed
+        return found._replace(data=(path, offset, compressed))
     if name.startswith("LIST") or "%" in name:
-        return None
-    return path.parent / name, 0, compressed
+        return found
+    return found._replace(data=(path.parent / name, 0, compressed))
 
 
-def _metaimage_data(path: Path) -> tuple[Path, int, bool] | None:
-    """As `_nrrd_data`, for a MetaImage.
+def _metaimage_declared(path: Path) -> Declared:
+    """What the header of a MetaImage says.
 
     Raises:
         InputError: if the header lacks a required entry, which ITK reports only on the terminal, or names its data in a
             way that makes ITK crash.
     """
     fields: dict[str, str] = {}
+    header = b""
     with path.open("rb") as file:
         for line in iter(file.readline, b""):
-            key, _, value = line.decode("latin-1").partition("=")
-            fields[key.strip()] = value.strip()
-            if key.strip() == "ElementDataFile":
+            key, *value = (part.strip() for part in re.split("[=:]", line.decode("latin-1"), maxsplit=1))
+            fields[key] = "".join(value)
+            if key == "ElementDataFile":
                 break
+            header += line
         offset = file.tell()
     name = fields.get("ElementDataFile", "")
+    size = fields.get("ElementSpacing", fields.get("ElementSize"))
+    spacings = _numbers(size or "")
     usable = {
         "NDims": fields.get("NDims", "").isdecimal(),
         "DimSize": all(part.isdecimal() for part in fields.get("DimSize", "-").split()),
         "ElementType": fields.get("ElementType", "").startswith("MET_"),
-        "ElementDataFile": bool(name) and name.isprintable() and ("%" not in name or METAIMAGE_SERIES.fullmatch(name)),
+        "ElementSpacing": size is None or str(sum(map(math.isfinite, spacings))) == fields.get("NDims"),
+        "ElementDataFile": bool(name) and name.isprintable(),
     }
     bad = [field for field, good in usable.items() if not good]
     if bad:
         raise InputError(f"{path} has a damaged header ({', '.join(bad)}): copy it again from its source")
-    if name.startswith("LIST") or "%" in name or fields.get("BinaryData", "True").lower() != "true":
-        return None
+    found = Declared(None, spacings, MILLIMETRES.get(fields.get("DistanceUnits", "").lower(), 1.0))
+    series = METAIMAGE_SERIES.fullmatch(name) is not None
+    if name.startswith("LIST") or series or fields.get("BinaryData", "True").lower() != "true":
+        return found
     compressed = fields.get("CompressedData", "False").lower() == "true"
-    return (path, offset, compressed) if name.upper() == "LOCAL" else (path.parent / name, 0, compressed)
+    if name.upper() == "LOCAL":
+        return found._replace(data=(path, offset, compressed))
+    data = path.parent / name
+    found = found._replace(data=(data, 0, compressed))
+    if "%" not in name:
+        return found
+    if not data.exists():  # MetaIO writes the slices over each other, under a name that went through C's printf
+        raise InputError(
+            f"{path} lacks its voxels, for ITK takes the % in the name {name} for a pattern and loses slices when it "
+            "writes them: save the image again as .nrrd, .mha or .nii.gz, or under a name without %"
+        )
+    return found._replace(header=header + b"ElementDataFile = LOCAL\n")
+
+
+def _numbers(text: str) -> list[float]:
+    """The numbers of a header's entry; NaN for what is none."""
+    numbers = []
+    for part in text.split():
+        try:
+            numbers.append(float(part))
+        except ValueError:
+            numbers.append(math.nan)
+    return numbers
 
 
 def _inflated_length(path: Path, offset: int) -> int:
@@ -188,50 +202,11 @@ def _inflated_length(path: Path, offset: int) -> int:
 
 
 READERS: dict[str, Callable[[Path], sitk.Image]] = {
-    ".nii.gz": _read_nifti,
-    ".nii": _read_nifti,
-    ".nrrd": partial(_read_itk, image_io="NrrdImageIO", find_data=_nrrd_data),
-    ".nhdr": partial(_read_itk, image_io="NrrdImageIO", find_data=_nrrd_data),
-    ".mha": partial(_read_itk, image_io="MetaImageIO", find_data=_metaimage_data),
-    ".mhd": partial(_read_itk, image_io="MetaImageIO", find_data=_metaimage_data),
+    ".nii.gz": read_nifti,
+    ".nii": read_nifti,
+    ".nrrd": partial(_read_itk, image_io="NrrdImageIO", declared_by=_nrrd_declared),
+    ".nhdr": partial(_read_itk, image_io="NrrdImageIO", declared_by=_nrrd_declared),
+    ".mha": partial(_read_itk, image_io="MetaImageIO", declared_by=_metaimage_declared),
+    ".mhd": partial(_read_itk, image_io="MetaImageIO", declared_by=_metaimage_declared),
     **dict.fromkeys(PHOTOGRAPHS, read_photograph),
 }
-
-
-# ---- checks on what was read -----------------------------------------------------------------------------------------
-
-
-def _check_shape(path: Path, shape: Sequence[int]) -> None:
-    shown = " x ".join(map(str, shape))
-    if 0 in shape:
-        raise InputError(f"{path} has an axis of size zero ({shown}), expected voxels: export the image again")
-    if len(shape) < 2 or math.prod(shape[3:]) > 1:
-        raise InputError(f"{path} has {len(shape)} axes ({shown}), expected one 3D volume: save each volume on its own")
-
-
-def _check_length(path: Path, available: int, expected: int, exactly: bool = False) -> None:
-    if exactly and available > expected:
-        raise InputError(
-            f"{path} has a damaged header ({available} bytes of pixels, but voxels for {expected}): copy it again from "
-            "its source"
-        )
-    if available < expected:
-        raise InputError(
-            f"{path} is truncated or its header is damaged (at most {available} bytes of pixels, expected {expected}): "
-            "copy it again from its source"
-        )
-
-
-def _rigid(path: Path, matrix: np.ndarray, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Split index-to-mm axes into the spacing and the nearest orthonormal direction, of either handedness."""
-    spacing = np.linalg.norm(matrix, axis=0)
-    if not (np.isfinite(spacing).all() and (spacing > 0).all()):
-        raise InputError(f"{path} has a voxel spacing of {spacing.tolist()} mm, expected positive numbers: correct it")
-    direction = orthonormal(matrix / spacing)
-    moved = np.abs((direction * spacing - matrix) * np.asarray(size)).sum(axis=1).max()
-    if moved > SHEAR * spacing.min():
-        raise InputError(
-            f"{path} has sheared axes (making them orthogonal would move voxels by up to {moved:.2g} mm), expected a "
-            "rectangular grid: resample it to one first"
-        )
-    return spacing, direction

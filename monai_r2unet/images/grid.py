@@ -7,9 +7,11 @@ import itertools
 import numpy as np
 import SimpleITK as sitk
 
-__all__ = ["axes_in_mm", "orthonormal", "same_grid"]
+__all__ = ["axes_in_mm", "orthonormal", "same_grid", "unlikely_size"]
 
 SAME_GRID = 1e-3  # of a voxel
+LEAST, GREATEST = 0.05, 20.0  # mm: pixels of patients, from micro-CT of a specimen to the coarsest emission tomography
+FARTHEST = 100.0  # mm between slices, which may be a few of a scan
 
 
 def orthonormal(direction: np.ndarray) -> np.ndarray:
@@ -33,3 +35,14 @@ def same_grid(a: sitk.Image, b: sitk.Image) -> bool:
     corners = np.array(list(itertools.product(*((0, n) for n in a.GetSize()))))
     shift = np.subtract(a.GetOrigin(), b.GetOrigin()) + corners @ (axes_in_mm(a) - axes_in_mm(b)).T
     return bool(np.abs(shift).max() <= SAME_GRID * min(a.GetSpacing()))
+
+
+def unlikely_size(image: sitk.Image) -> str | None:
+    """Why the voxel size of a volume cannot be that of a patient, such as one in metres; None of a likely one."""
+    if image.GetDimension() != 3:
+        return None
+    smallest, second, largest = sorted(image.GetSpacing())
+    if smallest >= LEAST and second <= GREATEST and largest <= FARTHEST:
+        return None
+    shown = " x ".join(f"{size:.3g}" for size in image.GetSpacing())
+    return f"the voxels are {shown} mm large, which no scan of a patient has: check their size and its unit"

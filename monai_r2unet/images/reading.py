@@ -20,6 +20,7 @@ from monai_r2unet.errors import InputError
 from monai_r2unet.images.dicom_files import is_dicom
 from monai_r2unet.images.dicom_series import read_dicom_file, read_dicom_folder
 from monai_r2unet.images.formats import READERS
+from monai_r2unet.images.grid import unlikely_size
 
 __all__ = ["IMAGE_FORMATS", "Pathlike", "quiet_itk", "read_image", "read_image_with_notes", "reason_of"]
 
@@ -47,7 +48,7 @@ def read_image(path: Pathlike, *, series: str | None = None) -> sitk.Image:
     path = Path(path)
     try:
         with quiet_itk():
-            return _read(path, series)
+            image = _read(path, series)
     except InputError:
         raise
     # Whatever nibabel, ITK or zlib raise on a damaged header, the file is the cause.
@@ -55,6 +56,10 @@ def read_image(path: Pathlike, *, series: str | None = None) -> sitk.Image:
         raise InputError(
             f"{path} could not be read ({reason_of(error)}): check that it is complete and is what its name says"
         ) from error
+    doubt = unlikely_size(image)
+    if doubt is not None:
+        warnings.warn(f"{path}: {doubt}", UserWarning, stacklevel=2)
+    return image
 
 
 def read_image_with_notes(path: Pathlike, *, series: str | None = None) -> tuple[sitk.Image, list[str]]:

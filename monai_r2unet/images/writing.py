@@ -10,7 +10,7 @@ from PIL import Image
 
 from monai_r2unet.errors import InputError
 from monai_r2unet.files import written_whole
-from monai_r2unet.images.reading import Pathlike, quiet_itk, read_image, reason_of
+from monai_r2unet.images.reading import Pathlike, quiet_itk, read_image_with_notes, reason_of
 
 __all__ = ["MASK_FORMATS", "check_output", "check_place", "write_image", "write_png"]
 
@@ -60,7 +60,7 @@ def write_image(image: sitk.Image, path: Pathlike, *, overwrite: bool = False) -
         except RuntimeError as error:  # raised by ITK
             raise OSError(reason_of(error)) from error
         try:  # ITK does not report a full disk when it writes NIfTI or NRRD
-            read_image(temporary)
+            read_image_with_notes(temporary)
         except InputError as error:
             raise OSError("not written to its end") from error
 
