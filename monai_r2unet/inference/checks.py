@@ -14,6 +14,7 @@ __all__ = [
     "check_channels",
     "check_dimension",
     "check_finite",
+    "check_pixels",
     "check_slices",
     "implausible_values",
     "scale_by_hand",
@@ -103,6 +104,19 @@ def check_finite(image: sitk.Image, allowed: int, fill: float) -> tuple[sitk.Ima
     return filled, count
 
 
+def check_pixels(image: sitk.Image) -> None:
+    """Refuse complex numbers and ITK's label maps.
+
+    Raises:
+        InputError: if the pixels are neither integers nor floating-point numbers.
+    """
+    if image.GetPixelID() not in _NUMBERS:
+        raise InputError(
+            f"the image has pixels of type {image.GetPixelIDTypeAsString()}, expected integers or floating-point "
+            "numbers: convert it first"
+        )
+
+
 def check_slices(shape: tuple[int, ...]) -> None:
     """Refuse volumes whose axial slices are too thin.
 
@@ -120,24 +134,37 @@ def check_slices(shape: tuple[int, ...]) -> None:
 
 
 def implausible_values(image: sitk.Image, image_format: dict[str, Any]) -> str | None:
-    """A warning if the values cannot be what the bundle expects; otherwise ``None``.
+    """A warning, with what they probably are, if the values cannot be what the bundle expects; otherwise ``None``.
 
-    Only Hounsfield units are checked: the image of a body in air has values below -300 HU and above 0 HU, and CT
-    scanners store -4096 to 32767.
+    The image of a body in air has values below -300 HU and above 0 HU, and CT scanners store -4096 to 32767. Photographs
+    have 0 to 255.
 
     Args:
-        image: Scalar image.
+        image: Scalar or vector image.
         image_format: The image's format in the bundle's metadata.
     """
-    if image_format.get("format") != "hounsfield":
-        return None
     values = sitk.GetArrayViewFromImage(image)
     low, high = float(values.min()), float(values.max())
+    if image_format.get("format") == "rgb" and not (low >= 0 and 1 < high <= 255) and low != high:
+        return (
+            f"the values, {low:g} to {high:g}, cannot be those of a photograph (0 to 255); the result cannot be "
+            "trusted: bring them to that range"
+        )
+    if image_format.get("format") != "hounsfield":
+        return None
     if low <= -300 and high >= 0 and low >= -5000 and high <= 40000:
         return None
+    if low >= -1 and high <= 1:
+        probably = "they are probably scaled to that range, so give the CT before scaling"
+    elif low >= 0 and high <= 255:
+        probably = "they are probably grey values of a picture, so give the CT itself"
+    elif low >= 0 and high <= 8191:
+        probably = "they are probably HU + 1024, as of CT that lost its rescale intercept, so subtract 1024"
+    else:
+        probably = "check the rescale slope and intercept, or whether this is CT at all"
     return (
         f"the values, {low:g} to {high:g}, cannot be Hounsfield units of a body (air is -1000, water 0); "
-        "the result cannot be trusted: check the rescale slope and intercept, or whether this is CT at all"
+        f"the result cannot be trusted: {probably}"
     )
 
 
@@ -242,4 +269,10 @@ def unfamiliar_field_of_view(factor: float | None, diameter: float) -> str | Non
     return None
 
 
+_NUMBERS = tuple(
+    getattr(sitk, f"sitk{kind}{name}{bits}")
+    for kind in ("", "Vector")
+    for name, sizes in (("UInt", (8, 16, 32, 64)), ("Int", (8, 16, 32, 64)), ("Float", (32, 64)))
+    for bits in sizes
+)
 _FLOATS = (sitk.sitkFloat32, sitk.sitkFloat64, sitk.sitkVectorFloat32, sitk.sitkVectorFloat64)

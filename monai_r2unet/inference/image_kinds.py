@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from copy import deepcopy
 from typing import Any
 
@@ -14,6 +15,7 @@ from monai.data import MetaTensor
 from monai.utils.enums import MetaKeys, SpaceKeys
 
 from monai_r2unet.errors import InputError
+from monai_r2unet.images.grid import unlikely_size
 from monai_r2unet.images.reading import read_image
 from monai_r2unet.transforms.metatensor import to_metatensor
 
@@ -32,18 +34,23 @@ def as_sitk(image: Any, channels: int, spacing: tuple[float, float, float] | Non
     Raises:
         InputError: if the image is of another kind or cannot be read.
     """
-    if isinstance(image, sitk.Image):
-        return image
-    if isinstance(image, MetaTensor):
-        return _of_metatensor(image, channels)
-    if isinstance(image, np.ndarray):
-        return _of_array(image, channels, spacing)
     if isinstance(image, str | os.PathLike):
         return read_image(image)
-    raise InputError(
-        f"cannot segment a {type(image).__name__}; give a path, a SimpleITK image, a MetaTensor, or an array with "
-        "spacing"
-    )
+    if isinstance(image, sitk.Image):
+        converted = image
+    elif isinstance(image, MetaTensor):
+        converted = _of_metatensor(image, channels)
+    elif isinstance(image, np.ndarray):
+        converted = _of_array(image, channels, spacing)
+    else:
+        raise InputError(
+            f"cannot segment a {type(image).__name__}; give a path, a SimpleITK image, a MetaTensor, or an array with "
+            "spacing"
+        )
+    doubt = unlikely_size(converted)
+    if doubt is not None:
+        warnings.warn(doubt, UserWarning, stacklevel=3)
+    return converted
 
 
 def as_kind_of(result: sitk.Image, like: Any) -> Any:
@@ -99,7 +106,12 @@ def _of_metatensor(image: MetaTensor, channels: int) -> sitk.Image:
 
 def _image(array: npt.NDArray[Any], vector: bool) -> sitk.Image:
     """A SimpleITK image of an array (X, Y[, Z]), with channels behind them if it is a ``vector``."""
-    if array.dtype.kind not in "iuf" or array.dtype == np.float16:
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"the image has values of type {array.dtype}, expected integers or floating-point numbers")
+    if array.dtype.kind == "b" or array.dtype == np.float16:
         array = array.astype(np.float32)
+    elif array.dtype.kind == "f" and array.dtype.itemsize > 8:  # more than double precision
+        array = array.astype(np.float64)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     last = array.ndim - 1 - vector
     return sitk.GetImageFromArray(np.ascontiguousarray(np.swapaxes(array, 0, last)), isVector=vector)

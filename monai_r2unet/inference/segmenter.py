@@ -26,6 +26,7 @@ from monai_r2unet.inference.checks import (
     check_channels,
     check_dimension,
     check_finite,
+    check_pixels,
     check_slices,
     implausible_values,
     scale_by_hand,
@@ -43,7 +44,7 @@ from monai_r2unet.inference.segmentation import Segmentation
 from monai_r2unet.networks.weights import load_weights
 from monai_r2unet.transforms.components import RemoveIslandsd
 from monai_r2unet.transforms.fit import field_of_view_scale
-from monai_r2unet.transforms.metatensor import from_metatensor, to_metatensor
+from monai_r2unet.transforms.metatensor import SIGNED, from_metatensor, to_metatensor
 
 __all__ = ["Segmenter", "without_notices"]
 
@@ -187,6 +188,7 @@ class Segmenter:
         """
         started = time.perf_counter()
         image_format = self.bundle.image_format
+        check_pixels(image)
         check_channels(image.GetNumberOfComponentsPerPixel(), image_format, self.bundle.name)
         check_dimension(image.GetDimension(), image_format, self.bundle.name)
         image, nonfinite = check_finite(image, allow_nonfinite, fill=float(image_format.get("fill_value", 0)))
@@ -249,6 +251,9 @@ class Segmenter:
         Raises:
             InputError: if the preprocessing fails.
         """
+        signed = SIGNED.get(str(image.dtype).removeprefix("torch."))
+        if signed is not None:
+            image = image.to(getattr(torch, signed))
         with blame(self.bundle.name, "preprocessing"), self._transforming:
             prepared: MetaTensor = self.preprocessing({"image": image})["image"]
         return prepared

@@ -20,7 +20,10 @@ from monai_r2unet.images.dicom_files import is_dicom
 from monai_r2unet.images.grid import axes_in_mm
 from monai_r2unet.images.reading import IMAGE_FORMATS, Pathlike, read_image
 
-__all__ = ["SimpleITKReader", "from_metatensor", "to_metatensor"]
+__all__ = ["SIGNED", "SimpleITKReader", "from_metatensor", "to_metatensor"]
+
+# torch stores unsigned integers of more than 8 bits, but does not compute with them.
+SIGNED = {"uint16": "int32", "uint32": "int64", "uint64": "float64"}
 
 
 def to_metatensor(image: sitk.Image) -> MetaTensor:
@@ -82,11 +85,12 @@ class SimpleITKReader(ImageReader):
         return tuple(ensure_tuple(data))
 
     def get_data(self, img: Sequence[Pathlike]) -> tuple[np.ndarray, dict[str, Any]]:
-        """Read the image: the array X, Y, Z and its metadata, as in `to_metatensor`.
+        """Read the image: the array X, Y, Z, whose integers are signed or of 8 bits, and its metadata.
 
         Raises:
             InputError: as `read_image`, or several names instead of one.
         """
         if len(img) != 1:
             raise InputError(f"{len(img)} files were given as one image, expected one: load the channels one by one")
-        return _array_and_meta(read_image(img[0]))
+        array, meta = _array_and_meta(read_image(img[0]))
+        return array.astype(SIGNED.get(array.dtype.name, array.dtype), copy=False), meta
