@@ -16,8 +16,8 @@ from monailabel.utils.others.generic import device_list, name_to_device
 from monai_r2unet import Segmenter
 from monai_r2unet.bundle import Bundle
 from monai_r2unet.errors import InputError
-from monai_r2unet.images.masks import MASK_ENDINGS, write_mask
-from monai_r2unet.images.reading import read_image
+from monai_r2unet.images.masks import MASK_ENDINGS, check_mask_source, write_mask
+from monai_r2unet.images.reading import read_image_with_notes
 
 __all__ = ["Segmentation"]
 
@@ -89,9 +89,10 @@ class Segmentation(InferTask):
         if not ending.endswith(MASK_ENDINGS):
             raise InputError(f"result_extension is {ending!r}, expected one of {', '.join(MASK_ENDINGS)}")
         started = time.perf_counter()
-        image = read_image(source)
+        image, notes = read_image_with_notes(source)
         read = time.perf_counter()
         segmenter = self.segmenter(request.get("device"), request.get("model_filename"))
+        check_mask_source(ending, bundle=self.bundle, source=source)
         result = segmenter.run(image, scale=request.get("scale") or None)
         segmented = time.perf_counter()
         with tempfile.NamedTemporaryFile(suffix=ending, delete=False) as file:  # deleted by the server once it is sent
@@ -104,7 +105,7 @@ class Segmentation(InferTask):
             "label_colors": self.info()["label_colors"],
             "voxels": result.voxels,
             "millilitres": result.millilitres,
-            "warnings": result.warnings,
+            "warnings": notes + result.warnings,
             "latencies": {step: round(value, 3) for step, value in seconds.items()},
         }
 

@@ -20,12 +20,13 @@ from monai_r2unet.bundle import Bundle
 from monai_r2unet.errors import InputError
 from monai_r2unet.files import written_whole
 from monai_r2unet.images.contours import closed_contours
-from monai_r2unet.images.dicom_seg import check_dicom_seg, slices_of
+from monai_r2unet.images.dicom_seg import check_dicom_seg
+from monai_r2unet.images.dicom_source import check_repeated, slices_of, source_slices
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["check_dicom_rtstruct", "write_dicom_rtstruct"]
+__all__ = ["check_dicom_rtstruct", "check_dicom_rtstruct_source", "write_dicom_rtstruct"]
 
 # Patient and study of the source; what it lacks stays empty (type 2).
 REPEATED = (
@@ -54,6 +55,15 @@ def check_dicom_rtstruct(path: str | os.PathLike[str], source: str | os.PathLike
         )
 
 
+def check_dicom_rtstruct_source(source: str | os.PathLike[str], *, series: str | None = None) -> None:
+    """Check, before any work is done, that `source` has all that a structure set must repeat.
+
+    Raises:
+        InputError: the source lacks its study or frame of reference.
+    """
+    check_repeated(source_slices(Path(source), series), Path(source), "a structure set")
+
+
 def write_dicom_rtstruct(
     mask: sitk.Image,
     bundle: Bundle,
@@ -80,12 +90,7 @@ def write_dicom_rtstruct(
     check_dicom_rtstruct(path, source, overwrite=overwrite)
     path, source = Path(path), Path(source)
     slices = slices_of(mask, source, series)
-    lacking = [name for name in ("StudyInstanceUID", "FrameOfReferenceUID") if not slices[0].get(name)]
-    if lacking:
-        raise InputError(
-            f"the DICOM series {source} lacks {' and '.join(lacking)}, which a structure set must repeat: export the "
-            "series again with its study and frame of reference, or write another format"
-        )
+    check_repeated(slices, source, "a structure set")
     structures = _structure_set(mask, slices, bundle)
     with written_whole(path, ".dcm") as temporary:
         structures.save_as(temporary, enforce_file_format=True)

@@ -20,14 +20,13 @@ from monai_r2unet.bundle import Bundle
 from monai_r2unet.errors import InputError
 from monai_r2unet.files import written_whole
 from monai_r2unet.images.dicom_files import is_dicom
+from monai_r2unet.images.dicom_source import check_repeated, slices_of, source_slices
 from monai_r2unet.images.writing import check_place
 
 if TYPE_CHECKING:
     import pydicom
 
-__all__ = ["check_dicom_seg", "slices_of", "write_dicom_seg"]
-
-OFF_GRID = 0.25  # of a voxel: what a slice may lie from where the mask has it; DICOM positions are rounded
+__all__ = ["check_dicom_seg", "check_dicom_seg_source", "write_dicom_seg"]
 
 
 def check_dicom_seg(path: str | os.PathLike[str], source: str | os.PathLike[str], *, overwrite: bool) -> None:
@@ -52,6 +51,26 @@ def check_dicom_seg(path: str | os.PathLike[str], source: str | os.PathLike[str]
     if source.is_dir() and path.resolve().parent == source.resolve():
         raise InputError(f"{path} lies among the slices of its series, which it would mix up: write to another folder")
     check_place(path, overwrite=overwrite)
+
+
+def check_dicom_seg_source(bundle: Bundle, source: str | os.PathLike[str], *, series: str | None = None) -> None:
+    """Check, before any work is done, that `source` and the bundle have all that a DICOM SEG must state.
+
+    Args:
+        bundle: Bundle that will make the mask.
+        source: DICOM file, or the folder with the series.
+        series: SeriesInstanceUID, if the folder holds several series.
+
+    Raises:
+        InputError: the source or the bundle lacks something.
+    """
+    slices = source_slices(Path(source), series)
+    if slices:
+        check_repeated(slices, Path(source), "a segmentation")
+        first = slices[0]
+        if not first.get("SliceThickness"):
+            first.SliceThickness = "1"  # only here: the mask's own when it is written
+        _segmentation(np.zeros((1, first.Rows, first.Columns), np.uint8), slices[:1], bundle, Path(source))
 
 
 def write_dicom_seg(
@@ -80,37 +99,10 @@ def write_dicom_seg(
     check_dicom_seg(path, source, overwrite=overwrite)
     path, source = Path(path), Path(source)
     slices = slices_of(mask, source, series)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # about the spelling of the patient's name, which must not change
-        segmentation = _segmentation(sitk.GetArrayFromImage(mask), slices, bundle, source)
+    check_repeated(slices, source, "a segmentation")
+    segmentation = _segmentation(sitk.GetArrayFromImage(mask), slices, bundle, source)
     with written_whole(path, ".dcm") as temporary:
         segmentation.save_as(temporary, enforce_file_format=True)
-
-
-def slices_of(mask: sitk.Image, source: Path, series: str | None) -> list[pydicom.Dataset]:
-    """The source's headers, one for each slice of the mask, in the order of its slices."""
-    import pydicom
-
-    candidates = sorted(source.iterdir()) if source.is_dir() else [source]
-    files = [path for path in candidates if path.is_file() and not path.name.startswith(".") and is_dicom(path)]
-    headers = (pydicom.dcmread(path, stop_before_pixels=True) for path in files)
-    placed = [header for header in headers if "ImagePositionPatient" in header]
-    chosen = [header for header in placed if series in (None, header.get("SeriesInstanceUID"))]
-    found: dict[int, pydicom.Dataset] = {}
-    for header in chosen:
-        position = [float(part) for part in header.ImagePositionPatient]
-        index = np.array(mask.TransformPhysicalPointToContinuousIndex(position))
-        nearest = round(index[2])
-        same_size = (header.Columns, header.Rows) == mask.GetSize()[:2]
-        if same_size and np.abs(index - [0, 0, nearest]).max() <= OFF_GRID:
-            found[nearest] = header
-    depth = mask.GetSize()[2]
-    if sorted(found) != list(range(depth)) or len(chosen) != depth:
-        raise InputError(
-            f"the mask of {depth} slices is not that of the {len(chosen)} DICOM slices of {source}: give the series it "
-            "was made from"
-        )
-    return [found[z] for z in range(depth)]
 
 
 def _segmentation(array: np.ndarray, slices: Sequence[pydicom.Dataset], bundle: Bundle, source: Path) -> Any:
@@ -125,24 +117,26 @@ def _segmentation(array: np.ndarray, slices: Sequence[pydicom.Dataset], bundle: 
     )
     segments = [_segment(label, algorithm, bundle) for label in bundle.labels]
     try:
-        return hd.seg.Segmentation(
-            source_images=slices,
-            pixel_array=array.astype(np.uint8),
-            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=segments,
-            series_instance_uid=generate_uid(),
-            series_number=1,
-            sop_instance_uid=generate_uid(),
-            instance_number=1,
-            manufacturer="monai-r2unet",
-            manufacturer_model_name=bundle.name,
-            software_versions=__version__,
-            device_serial_number="0",  # required, but software has none
-            content_label="SEGMENTATION",
-            content_description=title[:64],
-            series_description=title[:64],
-        )
-    except (AttributeError, ValueError) as error:  # highdicom copies patient, study and frame of reference
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about the spelling of the patient's name, which stays
+            return hd.seg.Segmentation(
+                source_images=slices,
+                pixel_array=array.astype(np.uint8),
+                segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+                segment_descriptions=segments,
+                series_instance_uid=generate_uid(),
+                series_number=1,
+                sop_instance_uid=generate_uid(),
+                instance_number=1,
+                manufacturer="monai-r2unet",
+                manufacturer_model_name=bundle.name,
+                software_versions=__version__,
+                device_serial_number="0",  # required, but software has none
+                content_label="SEGMENTATION",
+                content_description=title[:64],
+                series_description=title[:64],
+            )
+    except (AttributeError, LookupError, TypeError, ValueError) as error:  # of what highdicom copies
         reason = str(error).rstrip(".")
         raise InputError(
             f"the DICOM series {source} lacks what a segmentation must repeat of it ({reason}): export the series "

@@ -10,13 +10,17 @@ import SimpleITK as sitk
 
 from monai_r2unet.bundle import Bundle
 from monai_r2unet.errors import InputError
-from monai_r2unet.images.dicom_rtstruct import check_dicom_rtstruct, write_dicom_rtstruct
-from monai_r2unet.images.dicom_seg import check_dicom_seg, write_dicom_seg
+from monai_r2unet.images.dicom_rtstruct import (
+    check_dicom_rtstruct,
+    check_dicom_rtstruct_source,
+    write_dicom_rtstruct,
+)
+from monai_r2unet.images.dicom_seg import check_dicom_seg, check_dicom_seg_source, write_dicom_seg
 from monai_r2unet.images.photographs import ENDINGS as PHOTOGRAPHS
 from monai_r2unet.images.seg_nrrd import write_seg_nrrd
 from monai_r2unet.images.writing import MASK_FORMATS, check_output, check_place, write_image, write_png
 
-__all__ = ["MASK_ENDINGS", "check_mask_output", "preview_of", "write_mask", "write_preview"]
+__all__ = ["MASK_ENDINGS", "check_mask_output", "check_mask_source", "preview_of", "write_mask", "write_preview"]
 
 Pathlike = str | os.PathLike[str]
 
@@ -53,6 +57,25 @@ def check_mask_output(path: Pathlike, source: Pathlike, *, overwrite: bool) -> N
         check_place(path, overwrite=overwrite)
     else:
         check_output(path, overwrite=overwrite)
+
+
+def check_mask_source(path: Pathlike, *, bundle: Bundle, source: Pathlike, series: str | None = None) -> None:
+    """Check, before the network runs, that `source` and the bundle have what the format of `path` must state.
+
+    Args:
+        path: Output file; its ending selects the format.
+        bundle: The bundle that will make the mask.
+        source: The file or folder to segment.
+        series: SeriesInstanceUID of the series, if the folder holds several.
+
+    Raises:
+        InputError: something is missing that DICOM requires.
+    """
+    name = os.fspath(path).lower()
+    if name.endswith(STRUCTURE_SET):
+        check_dicom_rtstruct_source(source, series=series)
+    elif name.endswith(".dcm"):
+        check_dicom_seg_source(bundle, source, series=series)
 
 
 def preview_of(path: Pathlike) -> Path:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from monai_r2unet.errors import InputError, Spelling, as_argument, known_error, sentence_of
 from monai_r2unet.images.dicom_files import is_dicom
 from monai_r2unet.images.formats import READERS
-from monai_r2unet.images.masks import MASK_ENDINGS, check_mask_output, write_mask, write_preview
+from monai_r2unet.images.masks import MASK_ENDINGS, check_mask_output, check_mask_source, write_mask, write_preview
 from monai_r2unet.images.reading import read_image, read_image_with_notes
 from monai_r2unet.images.writing import write_image
 from monai_r2unet.inference.cohort_records import (
@@ -217,6 +217,7 @@ def _segment_case(
         check_mask_output(output, case.path, overwrite=True)
         image, notes = read_image_with_notes(case.path)
         seconds = {"read": time.perf_counter() - started}
+        check_mask_source(output, bundle=segmenter.bundle, source=case.path)
         result = segmenter.run(
             image,
             allow_nonfinite=allow_nonfinite,

@@ -6,19 +6,26 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from monai_r2unet.apps.cli.main import main
+from monai_r2unet.apps.worker.protocol import Request
+from monai_r2unet.apps.worker.run import Run
+from monai_r2unet.apps.worker.runner import Runner
 from monai_r2unet.bundle import Bundle, find_bundle
 from monai_r2unet.errors import InputError
 from monai_r2unet.images.dicom_seg import write_dicom_seg
-from monai_r2unet.images.masks import check_mask_output, write_mask
+from monai_r2unet.images.masks import check_mask_output, check_mask_source, write_mask
 from monai_r2unet.images.reading import read_image
 from tests.helpers.lung_examples import LUNG
+from tests.images.test_dicom_faults import CLASSES, in_groups, of_class
 from tests.images.test_seg_nrrd import LABELS
 
 pydicom = pytest.importorskip("pydicom")
@@ -31,7 +38,7 @@ DEPTH, ROWS, COLUMNS = 5, 6, 7
 
 def write_series(folder: Path, orientation: Sequence[float] = ORIENTATIONS["axial"], series: str = SERIES) -> Path:
     """A CT series whose files are named, and numbered, against the order of their positions."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     normal = np.cross(orientation[:3], orientation[3:])
     for z in range(DEPTH):
         data = pydicom.Dataset()
@@ -180,7 +187,7 @@ def test_what_cannot_be_written_is_refused_and_nothing_is_left(bundle: Bundle, t
         data = pydicom.dcmread(path)
         del data.FrameOfReferenceUID
         data.save_as(path)
-    with pytest.raises(InputError, match="lacks what a segmentation must repeat"):
+    with pytest.raises(InputError, match="lacks FrameOfReferenceUID, which a segmentation must repeat"):
         write_dicom_seg(mask, bundle, folder, output)
     assert not output.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ct", "lungs"]
@@ -190,3 +197,165 @@ def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r'needs pydicom and highdicom: run pip install "monai-r2unet\[dicom\]"'):
         check_mask_output(tmp_path / "seg.dcm", tmp_path, overwrite=False)
+
+
+# ---- what sources lack -----------------------------------------------------------------------------------------------
+
+
+def edited(folder: Path, **values: object) -> Path:
+    """The series with these attributes set, or deleted if None."""
+    write_series(folder)
+    for path in folder.iterdir():
+        data = pydicom.dcmread(path)
+        for name, value in values.items():
+            if value is None:
+                delattr(data, name)
+            else:
+                with pydicom.config.disable_value_validation():
+                    setattr(data, name, value)
+        with pydicom.config.disable_value_validation():
+            data.save_as(path)
+    return folder
+
+
+def errors_in(path: Path) -> list[str]:
+    """What a validator finds wrong; nothing if it is not installed."""
+    validator = shutil.which("dciodvfy", path=str(Path(sys.executable).parent)) or shutil.which("dciodvfy")
+    if validator is None:
+        return []
+    told = subprocess.run([validator, str(path)], capture_output=True, check=False).stderr.decode(errors="replace")
+    return [line for line in told.splitlines() if line.startswith("Error")]
+
+
+JAPANESE = "Yamada^Tarou=山田^太郎=やまだ^たろう"
+KOREAN = "Hong^Gildong=洪^吉洞=홍^길동"
+MENDED: dict[str, tuple[dict[str, object], dict[str, str]]] = {
+    "Japanese": (
+        {"SpecificCharacterSet": ["", "ISO 2022 IR 87"], "PatientName": JAPANESE},
+        {"PatientName": JAPANESE},
+    ),
+    "Korean": ({"SpecificCharacterSet": ["", "ISO 2022 IR 149"], "PatientName": KOREAN}, {"PatientName": KOREAN}),
+    "Latin-1": ({"SpecificCharacterSet": "ISO_IR 100", "PatientName": "Müller^Jörg"}, {"PatientName": "Müller^Jörg"}),
+    "Cyrillic": ({"SpecificCharacterSet": "ISO_IR 144", "PatientName": "Юлия"}, {"PatientName": "Юлия"}),
+    "Unicode": ({"SpecificCharacterSet": "ISO_IR 192", "PatientName": JAPANESE}, {"PatientName": JAPANESE}),
+    "GB18030": ({"SpecificCharacterSet": "GB18030", "PatientName": "Wang^XiaoDong=王^小东"}, {}),
+    "empty set": ({"SpecificCharacterSet": ""}, {"PatientName": "Doe^Jane"}),
+    "undefined set": ({"SpecificCharacterSet": "ISO_IR 6"}, {"PatientName": "Doe^Jane"}),
+    "unknown set": ({"SpecificCharacterSet": "NONSENSE"}, {"PatientName": "Doe^Jane"}),
+    "no name": ({"PatientName": None}, {"PatientName": ""}),
+    "no ID": ({"PatientID": None}, {"PatientID": ""}),
+    "no birth date": ({"PatientBirthDate": None}, {"PatientBirthDate": ""}),
+    "no sex": ({"PatientSex": None}, {"PatientSex": ""}),
+    "no study": (
+        {
+            "StudyDate": None,
+            "StudyTime": None,
+            "StudyID": None,
+            "AccessionNumber": None,
+            "ReferringPhysicianName": None,
+        },
+        {"StudyDate": "", "StudyTime": "", "StudyID": "", "AccessionNumber": "", "ReferringPhysicianName": ""},
+    ),
+    "dates with dashes": (
+        {"StudyDate": "2020-01-31", "StudyTime": "12:34:56", "PatientBirthDate": "1970-02-03"},
+        {"StudyDate": "20200131", "StudyTime": "123456", "PatientBirthDate": "19700203"},
+    ),
+    "dates with dots": ({"StudyDate": "2020.01.31"}, {"StudyDate": "20200131"}),
+    "no dates": ({"StudyDate": "unknown", "PatientBirthDate": "20201399"}, {"StudyDate": "", "PatientBirthDate": ""}),
+    "sex as word": ({"PatientSex": "female"}, {"PatientSex": ""}),
+    "sex unknown": ({"PatientSex": "U"}, {"PatientSex": ""}),
+    "too long": ({"StudyID": "x" * 40, "AccessionNumber": "y" * 40}, {"StudyID": "", "AccessionNumber": ""}),
+    "age": ({"PatientAge": "50"}, {}),
+    "no thickness": ({"SliceThickness": None}, {}),
+    "empty thickness": ({"SliceThickness": ""}, {}),
+    "no instance number": ({"InstanceNumber": None, "SeriesNumber": None}, {}),
+}
+
+
+@pytest.mark.parametrize("name", MENDED)
+def test_what_can_be_mended_by_the_standard_is_mended(name: str, bundle: Bundle, tmp_path: Path) -> None:
+    changes, expected = MENDED[name]
+    folder = edited(tmp_path / "ct", **changes)
+    check_mask_source("seg.dcm", bundle=bundle, source=folder)
+    mask = mask_of(folder)
+    write_mask(mask, tmp_path / "seg.dcm", bundle=bundle, source=folder)
+    seg = pydicom.dcmread(tmp_path / "seg.dcm")
+    assert {name: str(seg[name].value or "") for name in expected} == expected
+    assert seg.SpecificCharacterSet == "ISO_IR 192"
+    measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert float(measures.SliceThickness) == pytest.approx(2.5)
+    assert errors_in(tmp_path / "seg.dcm") == []
+    frames = hd.seg.segread(tmp_path / "seg.dcm").get_volume(combine_segments=True, allow_missing_positions=True)
+    assert frames.array.sum() == sitk.GetArrayFromImage(mask).sum()
+
+
+REFUSED: dict[str, tuple[dict[str, object], str]] = {
+    "no frame of reference": ({"FrameOfReferenceUID": None}, "lacks FrameOfReferenceUID, which a segmentation must"),
+    "empty frame of reference": ({"FrameOfReferenceUID": ""}, "lacks FrameOfReferenceUID, which a segmentation must"),
+    "no study": ({"StudyInstanceUID": None}, "lacks StudyInstanceUID, which a segmentation must repeat"),
+    "one instance": ({"SOPInstanceUID": "1.2.3"}, "have one SOPInstanceUID, so a segmentation cannot refer to each"),
+    "unknown class": ({"SOPClassUID": "1.2.3.4"}, "lacks what a segmentation must repeat of it"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_mended_is_refused_before_the_network_runs(name: str, bundle: Bundle, tmp_path: Path) -> None:
+    changes, words = REFUSED[name]
+    folder = edited(tmp_path / "ct", **changes)
+    with pytest.raises(InputError, match=words):
+        check_mask_source("seg.dcm", bundle=bundle, source=folder)
+    check_mask_source("mask.nrrd", bundle=bundle, source=folder)
+
+
+def test_two_frames_of_reference_are_refused(bundle: Bundle, tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "ct")
+    data = pydicom.dcmread(folder / "1.dcm")
+    data.FrameOfReferenceUID = "1.2.3"
+    data.save_as(folder / "1.dcm")
+    for output in ("seg.dcm", "a.rtstruct.dcm"):
+        with pytest.raises(InputError, match=r"differ in FrameOfReferenceUID, of which a .* has one"):
+            check_mask_source(output, bundle=bundle, source=folder)
+
+
+def test_a_bundle_without_terminology_is_refused_before_the_network_runs(bundle: Bundle, tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "ct")
+    del bundle.labels[1]["terminology"]
+    with pytest.raises(InputError, match="'left lung' of the bundle 'lungs' has no terminology category"):
+        check_mask_source("seg.dcm", bundle=bundle, source=folder)
+
+
+def test_an_enhanced_image_with_one_frame_gets_a_segmentation(bundle: Bundle, tmp_path: Path) -> None:
+    path = write_series(tmp_path / "ct") / "3.dcm"
+    data = pydicom.dcmread(path)
+    of_class(CLASSES["enhanced CT"], in_groups)(data)
+    data.save_as(tmp_path / "enhanced.dcm")
+    image = read_image(tmp_path / "enhanced.dcm")
+    mask = sitk.Cast(image * 0 + 1, sitk.sitkUInt8)
+    check_mask_source("seg.dcm", bundle=bundle, source=tmp_path / "enhanced.dcm")
+    write_mask(mask, tmp_path / "seg.dcm", bundle=bundle, source=tmp_path / "enhanced.dcm")
+    assert hd.seg.segread(tmp_path / "seg.dcm").pixel_array.sum() == ROWS * COLUMNS
+
+
+@pytest.mark.parametrize("way", ["command", "cohort", "worker"])
+def test_every_way_in_refuses_before_the_network_runs(
+    way: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*arguments: object, **options: object) -> None:
+        raise AssertionError("the network ran")
+
+    monkeypatch.setattr("monai_r2unet.inference.segmenter.Segmenter.run", never)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # which `main` replaces
+    folder = edited(tmp_path / "cases" / "ct", FrameOfReferenceUID="")
+    if way == "worker":
+        request = Request("lung", str(folder), str(tmp_path / "seg.dcm"), device="cpu")
+        event, answer = Runner().do(Run(request, SimpleNamespace(cancelled=0, send=lambda *_, **__: None), 1))
+        assert (event, answer["code"]) == ("error", "input")
+        told = answer["message"]
+    else:
+        arguments = [str(folder), str(tmp_path / "seg.dcm")]
+        if way == "cohort":
+            arguments = [str(tmp_path / "cases"), str(tmp_path / "out"), "--ending", ".dcm"]
+        assert main(["segment", *arguments, "--bundle", "lung"]) == (2 if way == "command" else 3)
+        told = capsys.readouterr().err
+    assert "lacks FrameOfReferenceUID, which a segmentation must repeat" in told
+    assert not (tmp_path / "seg.dcm").exists()

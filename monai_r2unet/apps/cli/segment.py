@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
 def _segment_image(options: argparse.Namespace) -> int:
     from monai_r2unet.apps.cli.terminal import format_extent
     from monai_r2unet.files import write_json
-    from monai_r2unet.images.masks import check_mask_output, write_mask, write_preview
+    from monai_r2unet.images.masks import check_mask_output, check_mask_source, write_mask, write_preview
     from monai_r2unet.images.reading import read_image_with_notes
     from monai_r2unet.images.writing import check_output, check_place, write_image
     from monai_r2unet.inference.reports import describe_result, describe_segmenter
@@ -95,6 +95,7 @@ def _segment_image(options: argparse.Namespace) -> int:
         print(f"warning: {sentence}", file=sys.stderr)
     read = time.perf_counter()
     segmenter = _segmenter(options)
+    check_mask_source(options.output, bundle=segmenter.bundle, source=options.input, series=options.series)
     loaded = time.perf_counter()
     with ProgressBar("Segmenting") as bar:
         result = segmenter.run(

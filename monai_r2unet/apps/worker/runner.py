@@ -16,7 +16,7 @@ from monai_r2unet.apps.worker.protocol import Answer, Request
 from monai_r2unet.apps.worker.run import Cancelled, Run
 from monai_r2unet.errors import InputError, NotEnoughMemoryError, OutputError, find_input_error, sentence_of
 from monai_r2unet.files import temporary_name
-from monai_r2unet.images.masks import check_mask_output, write_mask
+from monai_r2unet.images.masks import check_mask_output, check_mask_source, write_mask
 from monai_r2unet.images.reading import read_image_with_notes
 from monai_r2unet.images.slices import put_slices, take_slices
 from monai_r2unet.inference.segmenter import Segmenter
@@ -70,6 +70,7 @@ class Runner:
         read = time.perf_counter()
         run.stop_if_cancelled()
         segmenter = self._segmenter(run)
+        check_mask_source(request.output, bundle=segmenter.bundle, source=request.input)
         loaded = time.perf_counter()
         run.stop_if_cancelled()
         clean_up = request.clean_up and request.slices is None
