@@ -136,8 +136,9 @@ def check_slices(shape: tuple[int, ...]) -> None:
 def implausible_values(image: sitk.Image, image_format: dict[str, Any]) -> str | None:
     """A warning, with what they probably are, if the values cannot be what the bundle expects; otherwise ``None``.
 
-    The image of a body in air has values below -300 HU and above 0 HU, and CT scanners store -4096 to 32767. Photographs
-    have 0 to 255.
+    The image of a body in air has values below -300 HU and above 0 HU, and CT scanners store -4096 to 32767.
+    Photographs have 0 to 255.
+
 
     Args:
         image: Scalar or vector image.
