@@ -18,15 +18,15 @@ __all__ = ["uncertainty"]
 def uncertainty(segmenter: Segmenter, image: sitk.Image) -> float:
     """The network's uncertainty, by test-time augmentation with the image mirrored left to right.
 
-    It is the entropy, in bits, of the mean probability of the image and its mirror image, averaged over the voxels that
-    are foreground in either.
+    It is the entropy of the mean probability of the image and its mirror image, averaged over the voxels that are
+    foreground in either, as a share of the largest entropy. For bundles whose labels have no side.
 
     Args:
-        segmenter: Segmenter of a bundle with one label.
+        segmenter: Segmenter of a bundle.
         image: Image suitable for the bundle.
 
     Returns:
-        From 0, if both agree with certainty, to 1, a coin toss; also 1 if neither finds anything, because the network
+        From 0, if both agree with certainty, to 1, a toss; also 1 if neither finds anything, because the network
         should find something in a suitable image.
 
     Raises:
@@ -41,6 +41,10 @@ def uncertainty(segmenter: Segmenter, image: sitk.Image) -> float:
     inferer.mirror = False  # the mirror image is processed separately
     plain = torch.as_tensor(inferer(prepared, segmenter.network, probabilities=True))
     mirrored = torch.as_tensor(inferer(prepared.flip(2), segmenter.network, probabilities=True)).flip(2)
+    if inferer.softmax:
+        anywhere = (plain.argmax(1) > 0) | (mirrored.argmax(1) > 0)
+        entropy = torch.special.entr((plain.double() + mirrored) / 2).sum(1)[anywhere]
+        return float(entropy.mean()) / math.log(plain.shape[1]) if entropy.numel() else 1.0
     found = torch.maximum(plain, mirrored) >= segmenter.inferer.threshold
     unsure = (plain[found].double() + mirrored[found]) / 2
     if unsure.numel() == 0:

@@ -34,7 +34,7 @@ async def compare(
         mask: File with the result.
         labels: Voxels of the result, (K, J, I).
         image: The segmented image.
-        reference: File with a mask on the same grid, foreground > 0.
+        reference: File with a mask on the same grid; several labels have the values of the result's.
         home: Folder for temporary files.
 
     Returns:
@@ -52,8 +52,10 @@ async def compare(
     if truth.GetNumberOfComponentsPerPixel() > 1:
         raise InputError(f"the reference {reference.name} is a colour picture, expected a mask with one value a pixel")
     measured = await _measure(mask, reference, home)
-    positive = (sitk.GetArrayFromImage(truth) > 0).reshape(labels.shape)
-    found = labels > 0
+    positive: npt.NDArray[Any] = sitk.GetArrayFromImage(truth).reshape(labels.shape)
+    found: npt.NDArray[Any] = labels
+    if max(np.unique(mask[mask > 0]).size for mask in (positive, found)) < 2:
+        positive, found = positive > 0, found > 0  # a single label may have another value in the reference
     agreement = np.zeros(labels.shape, np.uint8)
     for value, area in enumerate(agreement_areas(found, positive), 1):
         agreement[area] = value
@@ -72,7 +74,8 @@ async def _measure(mask: Path, reference: Path, home: Path) -> list[dict[str, st
     if process.returncode != 0:
         lines = errors.decode("utf-8", "replace").strip().splitlines() or ["the comparison failed"]
         raise InputError(lines[-1].removeprefix("error: "))
-    pooled = json.loads(report.read_text(encoding="utf-8"))["pooled"]
+    content = json.loads(report.read_text(encoding="utf-8"))
+    pooled = content.get("mean", content)["pooled"]  # of several labels, the mean
     return [
         {"name": title, "value": "undefined" if pooled[name] is None else f"{pooled[name]:.4f}"}
         for name, title in MEASURES.items()
