@@ -6,13 +6,15 @@ If a new release of theirs breaks one of these, repair it here.
 from __future__ import annotations
 
 import atexit
+import sys
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ignite.handlers import Checkpoint
     from monai.handlers import CheckpointSaver
 
-__all__ = ["checkpoints_of", "cpu_has_bfloat16", "remember_best", "run_exit_functions"]
+__all__ = ["checkpoints_of", "cpu_has_bfloat16", "remember_best", "run_exit_functions", "running_workflow"]
 
 
 def cpu_has_bfloat16() -> bool:
@@ -51,3 +53,17 @@ def remember_best(saver: Any, value: float, filename: str) -> None:
     ``Checkpoint`` under a private name (https://github.com/pytorch/ignite/issues/966).
     """
     saver.load_state_dict({"_saved": [(value, filename)]})
+
+
+def running_workflow() -> Any:
+    """MONAI's ``ConfigWorkflow`` that evaluates the expression from which this is called; None if there is none.
+
+    MONAI gives the expressions of a configuration neither its file nor its parser, so it is looked up among the
+    callers.
+    """
+    from monai.bundle import ConfigWorkflow
+
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and not isinstance(frame.f_locals.get("self"), ConfigWorkflow):
+        frame = frame.f_back
+    return None if frame is None else frame.f_locals["self"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+import traceback
 from collections.abc import Callable
 from types import TracebackType
 
@@ -130,18 +132,44 @@ def known_error(error: BaseException) -> Exception | None:
 
 
 def say_it_plainly() -> None:
-    """Make an uncaught :class:`InputError` print its message instead of a traceback and exit with code 2.
+    """Make an uncaught error that the user can solve print its message instead of a traceback.
 
-    For foreign entry points: a bundle's ``initialize`` calls it for ``python -m monai.bundle run``.
+    That is an :class:`InputError`, or whatever the parts of a configuration raise about the values that they are given
+    (exit code 2); what this module knows besides (1); and Ctrl+C (130). For foreign entry points: a bundle's
+    ``initialize`` calls it for ``python -m monai.bundle run``.
     """
     before = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        bad_input = find_input_error(error)
-        if bad_input is None:
+        if isinstance(error, KeyboardInterrupt):
+            print("interrupted", file=sys.stderr)
+            sys.exit(130)
+        known = known_error(error)
+        if known is None and _while_initialising(trace):
+            known = _wrong_value(error)
+        if known is None:
             before(kind, error, trace)
             return
-        print(f"error: {bad_input.spelled(as_setting)}", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
+        print(f"error: {known.spelled(as_setting) if isinstance(known, InputError) else known}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT if isinstance(known, InputError) else 1)
 
     sys.excepthook = hook
+
+
+def _while_initialising(trace: TracebackType | None) -> bool:
+    """Whether an error comes from MONAI's making of what a configuration describes, before anything runs."""
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(trace)]
+    return any(code.co_name == "initialize" and "monai" in code.co_filename for code in codes)
+
+
+def _wrong_value(error: BaseException) -> InputError:
+    """What a configuration's part raises about its values, as a sentence that names the part."""
+    part, inner = "", error
+    while True:
+        named = re.match(r"Failed to instantiate component '?([\w.]+)", str(inner))
+        part = named[1] if named else part
+        if inner.__cause__ is None:
+            break
+        inner = inner.__cause__
+    what = f"{part} in the configuration cannot be made" if part else "the configuration cannot be used"
+    return InputError(f"{what} ({type(inner).__name__}: {first_line(inner)}): check the options and its values")

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from monai.bundle import ConfigParser
 from monai.inferers import Inferer
 from monai.transforms import Compose
 from torch import nn
 
 import monai_r2unet.networks  # noqa: F401  # makes them known to MONAI: a bundle may name one R2UNet
+from monai_r2unet.devices import is_out_of_memory
 from monai_r2unet.errors import InputError, find_input_error, first_line
 
 __all__ = ["InferenceConfig", "blame"]
@@ -84,13 +84,13 @@ def blame(bundle: str, part: str) -> Iterator[None]:
     """
     try:
         yield
-    except (InputError, MemoryError, torch.OutOfMemoryError):
+    except InputError:
         raise
     except Exception as error:
-        if find_input_error(error) is not None:
+        if find_input_error(error) is not None or is_out_of_memory(error):
             raise
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error  # wrapped by MONAI's Compose
-        if isinstance(cause, MemoryError | torch.OutOfMemoryError):
+        if is_out_of_memory(cause):
             raise
         raise InputError(
             f"the {part} of the bundle {bundle!r} fails on this image ({type(cause).__name__}: {first_line(cause)}): "

@@ -3,40 +3,49 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 import torch
 
-from monai_r2unet.errors import InputError
+from monai_r2unet.devices import working_device
+from monai_r2unet.errors import InputError, first_line
 
 __all__ = ["choose_device", "list_devices"]
 
 
 def choose_device(device: str = "auto") -> torch.device:
-    """The torch device with a name; ``"auto"`` chooses the first CUDA device, or the CPU if there is none.
+    """The torch device with a name; ``"auto"`` chooses the first CUDA device that works, or the CPU if none does.
 
     Raises:
         InputError: if the name is unknown or the device does not exist.
     """
     if device == "auto":
-        if not torch.cuda.is_available():
-            return torch.device("cpu")
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         # Under torchrun, each process of a host takes its own device.
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    try:
-        chosen = torch.device(device)
-        torch.zeros(1, device=chosen).item()  # the device exists and can compute
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {device!r} cannot be used here ({reason}); try 'auto' or 'cpu'") from error
-    return chosen
+        first = int(os.environ.get("LOCAL_RANK", "0"))
+        for index in range(count):
+            try:
+                return working_device(torch.device("cuda", (first + index) % count))
+            except InputError as error:
+                warnings.warn(f"a GPU is left out: {error}", stacklevel=2)
+        return torch.device("cpu")
+    return working_device(device)
 
 
 def list_devices() -> list[dict[str, Any]]:
-    """The devices of this machine, the CPU last; for a GPU with its free and total memory in bytes."""
+    """The devices of this machine, the CPU last; for a GPU with its free and total memory in bytes.
+
+    A GPU that does not respond (full, broken or in exclusive use) has no memory, and its name says why.
+    """
     found: list[dict[str, Any]] = []
     for index in range(torch.cuda.device_count()):
-        free, total = torch.cuda.mem_get_info(index)
-        name = torch.cuda.get_device_name(index)
-        found.append({"id": f"cuda:{index}", "name": name, "free_bytes": free, "total_bytes": total})
+        device: dict[str, Any] = {"id": f"cuda:{index}", "name": "GPU"}
+        try:
+            device["name"] = torch.cuda.get_device_name(index)
+            free, total = torch.cuda.mem_get_info(index)
+            device |= {"free_bytes": free, "total_bytes": total}
+        except (RuntimeError, AssertionError) as error:
+            device["name"] += f", unusable: {first_line(error)}"
+        found.append(device)
     return [*found, {"id": "cpu", "name": "CPU"}]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,8 +14,9 @@ from monai.utils import convert_to_dst_type, convert_to_tensor
 from torch import nn
 from torch.nn import functional
 
+from monai_r2unet.devices import copy_on_cpu, is_out_of_memory
 from monai_r2unet.errors import InputError, NotEnoughMemoryError
-from monai_r2unet.inference.precision import run_fast
+from monai_r2unet.inference.precision import fastest_type, run_exact, run_fast
 from monai_r2unet.transforms.fit import (
     field_of_view_scale,
     fit_in_plane,
@@ -26,17 +26,21 @@ from monai_r2unet.transforms.fit import (
     rescale,
 )
 
-__all__ = ["MixedPrecisionInferer", "SliceBySliceInferer"]
+__all__ = ["MixedPrecisionInferer", "SliceBySliceInferer", "is_out_of_memory"]
 
 
 class MixedPrecisionInferer(SimpleInferer):
-    """`run_fast` on a CPU, where the ``amp`` of MONAI's engines has no effect; elsewhere the unchanged network."""
+    """`run_fast` for training without a gradient scaler: in bfloat16, which has the range of float32, or else float32.
+
+    The ``amp`` of MONAI's engines has no effect on a CPU, and on a GPU uses float16 with a scaler that is in no
+    checkpoint.
+    """
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         """The network's output for ``inputs`` (N, C, H, W)."""
-        if inputs.device.type != "cpu":
+        if fastest_type(inputs.device) == torch.float16:
             return network(inputs, *args, **kwargs)
         return run_fast(network, inputs, *args, **kwargs)
 
@@ -122,6 +126,8 @@ class SliceBySliceInferer(Inferer):
         self.beyond = None if beyond is None else (float(beyond[0]), float(beyond[1]))
         # Continue on the CPU, with a warning, if a GPU lacks memory for one slice.
         self.cpu_fallback = False
+        # Batches that fitted into a device's memory where ``batch_size`` did not, by device and shape of the slices.
+        self._fitting: dict[tuple[str, torch.Size], int] = {}
 
     @torch.no_grad()
     def __call__(
@@ -214,7 +220,8 @@ class SliceBySliceInferer(Inferer):
         """Apply ``segment`` to ``slices`` (N, C, X, Y) in batches; the result has the network's channels."""
         device = next(network.parameters()).device if isinstance(network, nn.Module) else slices.device
         todo = self._with_body(slices)
-        batch_size = self.batch_size
+        key = (str(device), slices.shape[1:])
+        batch_size = min(self.batch_size, self._fitting.get(key, self.batch_size))
         result: torch.Tensor | None = None
         done = 0
         while done < len(todo):
@@ -237,16 +244,22 @@ class SliceBySliceInferer(Inferer):
                 continue
             # Here, and not in the handler, where the error would keep the failed batch alive.
             batch_size = len(indices) // 2
-            if batch_size == 0 and device.type != "cpu" and self.cpu_fallback:
+            if batch_size > 0:
+                self._fitting[key] = batch_size
+            elif device.type != "cpu" and self.cpu_fallback:
+                del full  # with it the failed batch
                 warnings.warn(f"{device} has not enough memory for one slice: continued on the CPU", stacklevel=4)
                 device, batch_size = torch.device("cpu"), self.batch_size
-                network = copy.deepcopy(network).to(device)  # the caller's stays where it is
-            elif batch_size == 0:
+                network = copy_on_cpu(network)  # the caller's stays where it is
+                continue
+            else:
                 raise NotEnoughMemoryError(
                     f"not enough memory on {device} for one slice of {' x '.join(map(str, slices.shape[-2:]))} pixels: "
                     "close other programs" + ("" if device.type == "cpu" else " or choose the CPU")
                 ) from full
             del full
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
         if result is None:  # nothing was run, but the network knows how many channels it has
             result = self._nothing_for(segment(slices[:1], device, 1.0, network), slices)
         return result
@@ -293,7 +306,7 @@ class SliceBySliceInferer(Inferer):
             images = convert_to_tensor(self.slice_transform(images))
         if self.slice_size is not None:
             images = fit_in_plane(images, self.slice_size, fitted, "image", self.beyond)
-        run = network if self.float32 else partial(run_fast, network)
+        run = partial(run_exact if self.float32 else run_fast, network)
         if self.window is not None:
             run = partial(_in_windows, self.window, run)
         logits = mirrored(run, images, *args, **kwargs) if self.mirror else run(images, *args, **kwargs)
@@ -322,15 +335,6 @@ def mirrored(network: Callable[..., torch.Tensor], images: torch.Tensor, *args: 
     for axes in ((-2,), (-1,), (-2, -1)):
         logits = logits + network(images.flip(axes), *args, **kwargs).flip(axes)
     return logits / 4
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch, numpy or Python raise ``error`` when memory is full, on a GPU or not."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in ("can't allocate memory", "not enough memory", "CUDNN_STATUS_ALLOC_FAILED")
-    )
 
 
 def _check_number(name: str, value: object, *, whole: bool = False, optional: bool = False) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from monai_r2unet._borrowed import cpu_has_bfloat16
 
-__all__ = ["fastest_type", "run_fast"]
+__all__ = ["fastest_type", "run_exact", "run_fast"]
 
 
 def fastest_type(device: torch.device) -> torch.dtype:
@@ -19,7 +19,8 @@ def fastest_type(device: torch.device) -> torch.dtype:
     bfloat16 or, before Ampere, float16; else float32.
     """
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        with torch.cuda.device(device):  # torch asks the current one
+            return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if device.type == "cpu" and cpu_has_bfloat16():
         return torch.bfloat16
     return torch.float32
@@ -34,3 +35,15 @@ def run_fast(network: Callable[..., torch.Tensor], images: torch.Tensor, *args: 
     images = images.contiguous(memory_format=torch.channels_last)
     with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
         return network(images, *args, **kwargs).float()
+
+
+def run_exact(network: Callable[..., torch.Tensor], images: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    """What ``network`` makes of ``images`` (N, C, H, W) in float32: without autocast around it, and without TF32."""
+    convolutions, products = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]
+    before = convolutions.fp32_precision, products.fp32_precision
+    convolutions.fp32_precision = products.fp32_precision = "ieee"
+    try:
+        with torch.autocast(images.device.type, enabled=False):
+            return network(images.float(), *args, **kwargs).float()
+    finally:
+        convolutions.fp32_precision, products.fp32_precision = before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from monai.handlers import CheckpointLoader, CheckpointSaver
 from torch import nn
 
 from monai_r2unet._borrowed import checkpoints_of, remember_best
+from monai_r2unet.errors import InputError
 from monai_r2unet.files import write_json, written_whole
 from monai_r2unet.metrics.figures import best_median_worst, learning_curve, overlays
 from monai_r2unet.metrics.labels import confusion_table, counts_of, decide, mean_over_labels, reference_of
@@ -27,7 +29,7 @@ from monai_r2unet.metrics.tables import format_measures
 from monai_r2unet.networks.weights import is_whole
 from monai_r2unet.provenance import versions
 from monai_r2unet.training.distributed import share
-from monai_r2unet.training.resuming import set_aside
+from monai_r2unet.training.resuming import check_fits, keep_earlier, set_aside
 from monai_r2unet.training.trained_bundle import TrainedBundle
 
 __all__ = ["AtomicCheckpointSaver", "TrainingProgress", "TrainingReport", "attach", "displayable", "slice_name"]
@@ -161,7 +163,7 @@ class TrainingReport:
     def _started(self, trainer: Engine) -> None:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         if self.keep_history and not self.history and self.history_file.exists():
-            with self.history_file.open(newline="") as file:
+            with self.history_file.open(newline="", encoding="utf-8") as file:
                 self.history = [
                     {key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)
                 ]
@@ -181,8 +183,21 @@ class TrainingReport:
         if self.best_saver is not None:
             remember_best(self.best_saver, best[self.key_metric], self.best_weights.name)
 
+    def keep_earlier(self) -> None:
+        """Keep weights and results of an earlier training in the same folder, which this one would replace."""
+        names = (self.history_file.name, "results.json", "learning_curve.png", "overlays.png")
+        kept = keep_earlier(self.best_weights, [self.output_dir / name for name in names])
+        if kept is not None:
+            print(f"The weights of an earlier training are kept in {kept}", file=sys.stderr)
+
     def _iterated(self, trainer: Engine) -> None:
-        self._loss_sum += _loss(trainer.state.output)
+        loss = _loss(trainer.state.output)
+        if not math.isfinite(loss):
+            raise InputError(
+                f"the training diverged: its loss is {loss} in epoch {trainer.state.epoch}; lower --lr, or check that "
+                "no image holds NaN"
+            )
+        self._loss_sum += loss
         self._loss_count += 1
 
     def _epoch(self, trainer: Engine) -> None:
@@ -196,7 +211,10 @@ class TrainingReport:
         if idist.get_rank() != 0:
             return
         fields = list(dict.fromkeys(field for row in self.history for field in row))
-        with written_whole(self.history_file, ".tmp") as temporary, temporary.open("w", newline="") as file:
+        with (
+            written_whole(self.history_file, ".tmp") as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.DictWriter(file, fields)
             writer.writeheader()
             writer.writerows(self.history)
@@ -313,7 +331,8 @@ def attach(
         report: Reports the training.
         resume_saver: Saves a checkpoint after each epoch.
         resume_loader: Loads the checkpoint ``resume_from``.
-        resume_dir: Folder of the checkpoints; those of an earlier training are set aside where this one starts anew.
+        resume_dir: Folder of the checkpoints; those of an earlier training are set aside where this one starts anew,
+            and so are its weights and results.
         resume_from: Checkpoint to resume from; empty for a new training.
         writes: Whether this process writes the files: the first of a job.
     """
@@ -321,9 +340,11 @@ def attach(
     if writes:
         best_saver.attach(evaluator)
     if resume_from:
+        check_fits(resume_from, trainer.network)
         resume_loader.attach(trainer)
     report.attach(trainer)
     if writes:
         if not resume_from:
             set_aside(resume_dir)
+            report.keep_earlier()
         resume_saver.attach(trainer)

@@ -65,10 +65,12 @@ def examine() -> dict[str, Any]:
 
 
 def _described(device: dict[str, Any]) -> str:
-    if "free_bytes" not in device:
-        return str(device["id"])
-    free, total = (device[key] / 2**30 for key in ("free_bytes", "total_bytes"))
-    return f"{device['id']} {device['name']}, {free:.1f} of {total:.1f} GiB free"
+    if device["id"] == "cpu":
+        return "cpu"
+    described = f"{device['id']} {device['name']}"
+    if "free_bytes" in device:
+        described += f", {device['free_bytes'] / 2**30:.1f} of {device['total_bytes'] / 2**30:.1f} GiB free"
+    return described
 
 
 def format_examination(examination: dict[str, Any]) -> str:

@@ -22,7 +22,8 @@ Events are written to standard output, one a line, prefixed with ``@@`` to disti
 
     ready      version, protocol, bundles              once, first, before the slow imports
     devices    devices                                 once, after the imports; id and name of each device, and
-                                                       free_bytes and total_bytes of a GPU
+                                                       free_bytes and total_bytes of a GPU, unless it is unusable,
+                                                       as its name then says
     log        job, level (info, warning), message
     progress   job, done, total                        slices
     done       job, output, voxels, millilitres (null of a picture), labels (each: value, name, voxels, millilitres),

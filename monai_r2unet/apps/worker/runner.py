@@ -14,6 +14,7 @@ import torch
 
 from monai_r2unet.apps.worker.protocol import Answer, Request
 from monai_r2unet.apps.worker.run import Cancelled, Run
+from monai_r2unet.devices import is_out_of_memory
 from monai_r2unet.errors import InputError, NotEnoughMemoryError, OutputError, find_input_error, sentence_of
 from monai_r2unet.files import temporary_name
 from monai_r2unet.images.masks import check_mask_output, check_mask_source, write_mask
@@ -74,7 +75,11 @@ class Runner:
         loaded = time.perf_counter()
         run.stop_if_cancelled()
         clean_up = request.clean_up and request.slices is None
-        result = segmenter.run(part, scale=request.scale, clean_up=clean_up, on_progress=progress)
+        try:
+            result = segmenter.run(part, scale=request.scale, clean_up=clean_up, on_progress=progress)
+        finally:
+            if segmenter.device.type == "cuda":
+                torch.cuda.empty_cache()  # other programs need it while this process waits
         for sentence in result.warnings:
             warn(sentence)
         mask = result.mask if request.slices is None else put_slices(result.mask, request.slices, image)
@@ -144,7 +149,7 @@ def _explain(error: Exception, request: Request) -> tuple[str, str]:
         return "memory", sentence_of(error)
     if find_input_error(error) is not None:
         return "input", sentence_of(error)
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    if is_out_of_memory(error):
         return (
             "memory",
             f"not enough memory for {request.input} on {request.device}: close other programs or choose the CPU",
