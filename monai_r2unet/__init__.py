@@ -8,6 +8,9 @@ to import; until then the package stays light: networks and `Segmenter` are impo
 
 from __future__ import annotations
 
+import contextlib
+import getpass
+import os
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -52,5 +55,15 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
+def _name_user() -> None:
+    """Give a user without a name, as in a container, one: MONAI asks for it while it is imported."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # OSError from Python 3.13 on
+        with contextlib.suppress(AttributeError):  # Windows knows no number
+            os.environ["USER"] = f"uid-{os.getuid()}"
+
+
+_name_user()
 if "monai" in sys.modules:  # a bundle's configuration is being read, which may name a network R2UNet
     import_module("monai_r2unet.networks")

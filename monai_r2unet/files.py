@@ -17,8 +17,9 @@ from typing import Any
 
 from monai_r2unet.errors import OutputError
 
-__all__ = ["sha256", "temporary_name", "write_json", "written_whole"]
+__all__ = ["is_there", "sha256", "short_name", "temporary_name", "write_json", "written_whole"]
 
+LONGEST = 255  # bytes of a file's name, on nearly every file system
 ABANDONED = 3600.0  # seconds without a change after which a temporary file counts as abandoned
 
 
@@ -44,12 +45,31 @@ def written_whole(path: Path, ending: str) -> Iterator[Path]:
 
 def temporary_name(path: Path, ending: str = "") -> Path:
     """A unique hidden name beside `path`; temporary files that killed processes left there are removed."""
-    left = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}{re.escape(ending)}")
+    stem = short_name(path.name, len(f"..12345678{ending}"))
+    left = re.compile(rf"\.{re.escape(stem)}\.[0-9a-f]{{8}}{re.escape(ending)}")
     for other in path.parent.glob(".*") if path.parent.is_dir() else ():
         with contextlib.suppress(OSError):  # another process may remove it too
             if left.fullmatch(other.name) and time.time() - other.stat().st_mtime > ABANDONED:
                 shutil.rmtree(other) if other.is_dir() else other.unlink()
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{ending}")
+    return path.with_name(f".{stem}.{uuid.uuid4().hex[:8]}{ending}")
+
+
+def short_name(name: str, more: int) -> str:
+    """``name``, or a checksum in its place where ``more`` bytes would make it too long, or it is not UTF-8."""
+    try:
+        if len(name.encode("utf-8")) + more <= LONGEST:
+            return name
+    except UnicodeEncodeError:
+        pass
+    return hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file or folder; nothing can have a name that the file system does not take."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

@@ -12,6 +12,7 @@ from monai_r2unet.datasets.layout import Layout, LungCase, check_counterparts, f
 from monai_r2unet.datasets.rtstruct import is_structure_set, lung_mask, referenced_series
 from monai_r2unet.datasets.volumes import ENDINGS, read_volume
 from monai_r2unet.errors import InputError
+from monai_r2unet.images.itk_paths import itk_path
 from monai_r2unet.images.reading import read_image
 
 __all__ = ["LAYOUT"]
@@ -59,14 +60,15 @@ def _patients(source: Path) -> dict[Path, list[Path]]:
 def _series(files: list[Path]) -> tuple[Series, list[Path]]:
     """Sort the DICOM files of a patient into CT series and files that are not images."""
     series: Series = {}
-    images: set[str] = set()
-    for folder in sorted({str(path.parent) for path in files}):
-        for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(folder):
-            names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(folder, uid)
-            images.update(names)
-            if _modality(names[0]) == "CT":
-                series[uid] = Path(folder)
-    return series, [path for path in files if str(path) not in images]
+    images: set[Path] = set()
+    for folder in sorted({path.parent for path in files}):
+        with itk_path(folder) as known:
+            for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(known):
+                names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(known, uid)
+                images.update(folder / Path(name).name for name in names)
+                if _modality(names[0]) == "CT":
+                    series[uid] = folder
+    return series, [path for path in files if path not in images]
 
 
 def _modality(name: str) -> str:

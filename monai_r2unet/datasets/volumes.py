@@ -8,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from monai_r2unet.errors import InputError
+from monai_r2unet.images.itk_paths import itk_path
 from monai_r2unet.images.label_values import checked_labels
 from monai_r2unet.images.reading import read_image
 
@@ -104,12 +105,13 @@ def same_size(image: Path, label: Path) -> bool:
     """Whether two files have the same number of voxels along each axis, according to their headers."""
     sizes = []
     for path in (image, label):
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(path))
-        try:
-            reader.ReadImageInformation()
-        except RuntimeError:
-            return False
+        with itk_path(path) as name:
+            reader = sitk.ImageFileReader()
+            reader.SetFileName(name)
+            try:
+                reader.ReadImageInformation()
+            except RuntimeError:
+                return False
         sizes.append(reader.GetSize())
     return bool(sizes[0] == sizes[1])
 

@@ -7,12 +7,22 @@ import mmap
 import re
 import struct
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 
 from monai_r2unet.errors import InputError
 from monai_r2unet.images.formats import READERS
 
-__all__ = ["check_sound", "contents", "is_dicom", "may_hold_image", "series_files", "transfer_syntax"]
+__all__ = [
+    "Chosen",
+    "check_sound",
+    "contents",
+    "is_chosen",
+    "is_dicom",
+    "may_hold_image",
+    "series_files",
+    "unreadable",
+]
 
 ENDINGS = (".dcm", ".dicom", ".ima")
 FILE_META = 4096  # bytes that hold the file meta information, where the SOP class is written
@@ -41,6 +51,15 @@ ITEMS = re.compile(rb"(?:\xfe\xff(?:(\0)|\x0d)\xe0|\xff\xfe\xe0(?:(\0)|\x0d))(..
 DEEPEST = 64  # sequences in sequences; images have three or four
 INFLATED = 1 << 30  # bytes of a deflated data set
 
+# Encodings that GDCM decodes: none, deflated, JPEG, JPEG-LS, JPEG 2000, RLE.
+DECODED = re.compile(
+    r"1\.2\.840\.10008\.1\.2(\.1|\.2|\.1\.99|\.4\.(5\d|6\d|70|80|81|90|91)|\.5)?|1\.2\.840\.113619\.5\.2|"
+)
+CODECS = {"1.2.840.10008.1.2.4.20": "High-Throughput JPEG 2000", "1.2.840.10008.1.2.4.11": "JPEG XL"}
+
+
+Chosen = str | Collection[str] | None  # names of series
+
 
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM: by the letters DICM at byte 128, its first element, or its ending."""
@@ -52,6 +71,12 @@ def may_hold_image(path: Path) -> bool:
     """Whether the class of a DICOM file is one of images, or is not stated at its beginning."""
     sop_class = SOP_CLASS.search(_start_of(path))
     return sop_class is None or not NO_IMAGE.fullmatch(sop_class[1].decode("ascii"))
+
+
+def is_chosen(series: Chosen, uid: str, description: str) -> bool:
+    """Whether a series is (one of) those named, by its UID or its description; without names every one is."""
+    names = (series,) if isinstance(series, str) else series
+    return names is None or uid in names or description in names
 
 
 def series_files(folder: Path) -> list[Path]:
@@ -115,6 +140,20 @@ def transfer_syntax(path: Path) -> str:
     """UID of the encoding of a DICOM file; empty if it is not stated."""
     found = TRANSFER_SYNTAX.search(_start_of(path))
     return "" if found is None else found[1].decode("ascii")
+
+
+def unreadable(path: Path) -> InputError:
+    """Why GDCM does not read a file."""
+    syntax = transfer_syntax(path)
+    if DECODED.fullmatch(syntax):
+        return InputError(
+            f"the DICOM file {path} is damaged, truncated or without an image: copy it again from its source"
+        )
+    codec = next((f"{name}, " for uid, name in CODECS.items() if syntax.startswith(uid)), "")
+    return InputError(
+        f"the DICOM file {path} is compressed in a way that cannot be read ({codec}transfer syntax {syntax}), expected "
+        "JPEG, JPEG-LS, JPEG 2000, RLE or no compression: decompress the series first"
+    )
 
 
 def _start_of(path: Path) -> bytes:

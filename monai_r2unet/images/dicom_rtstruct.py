@@ -20,6 +20,7 @@ from monai_r2unet.bundle import Bundle
 from monai_r2unet.errors import InputError
 from monai_r2unet.files import written_whole
 from monai_r2unet.images.contours import closed_contours
+from monai_r2unet.images.dicom_files import Chosen
 from monai_r2unet.images.dicom_seg import check_dicom_seg
 from monai_r2unet.images.dicom_source import check_repeated, slices_of, source_slices
 
@@ -55,7 +56,7 @@ def check_dicom_rtstruct(path: str | os.PathLike[str], source: str | os.PathLike
         )
 
 
-def check_dicom_rtstruct_source(source: str | os.PathLike[str], *, series: str | None = None) -> None:
+def check_dicom_rtstruct_source(source: str | os.PathLike[str], *, series: Chosen = None) -> None:
     """Check, before any work is done, that `source` has all that a structure set must repeat.
 
     Raises:
@@ -70,7 +71,7 @@ def write_dicom_rtstruct(
     source: str | os.PathLike[str],
     path: str | os.PathLike[str],
     *,
-    series: str | None = None,
+    series: Chosen = None,
     overwrite: bool = False,
 ) -> None:
     """Write a mask atomically as DICOM RTSTRUCT, in the study and frame of reference of its source.
@@ -80,7 +81,7 @@ def write_dicom_rtstruct(
         bundle: Source of the names, colours and terminology of the regions of interest.
         source: The segmented DICOM file, or the folder with the segmented series.
         path: Output file.
-        series: SeriesInstanceUID of the segmented series, if the folder holds several.
+        series: UID or description of the segmented series, if the folder holds several.
         overwrite: Replace an existing file.
 
     Raises:

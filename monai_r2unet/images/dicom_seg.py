@@ -19,7 +19,7 @@ from monai_r2unet import __version__
 from monai_r2unet.bundle import Bundle
 from monai_r2unet.errors import InputError
 from monai_r2unet.files import written_whole
-from monai_r2unet.images.dicom_files import is_dicom
+from monai_r2unet.images.dicom_files import Chosen, is_dicom
 from monai_r2unet.images.dicom_source import check_repeated, slices_of, source_slices
 from monai_r2unet.images.writing import check_place
 
@@ -53,13 +53,13 @@ def check_dicom_seg(path: str | os.PathLike[str], source: str | os.PathLike[str]
     check_place(path, overwrite=overwrite)
 
 
-def check_dicom_seg_source(bundle: Bundle, source: str | os.PathLike[str], *, series: str | None = None) -> None:
+def check_dicom_seg_source(bundle: Bundle, source: str | os.PathLike[str], *, series: Chosen = None) -> None:
     """Check, before any work is done, that `source` and the bundle have all that a DICOM SEG must state.
 
     Args:
         bundle: Bundle that will make the mask.
         source: DICOM file, or the folder with the series.
-        series: SeriesInstanceUID, if the folder holds several series.
+        series: UID or description, if the folder holds several series.
 
     Raises:
         InputError: the source or the bundle lacks something.
@@ -79,7 +79,7 @@ def write_dicom_seg(
     source: str | os.PathLike[str],
     path: str | os.PathLike[str],
     *,
-    series: str | None = None,
+    series: Chosen = None,
     overwrite: bool = False,
 ) -> None:
     """Write a mask atomically as DICOM SEG (binary), in the study and frame of reference of its source.
@@ -89,7 +89,7 @@ def write_dicom_seg(
         bundle: Source of the segments' names, colours and terminology, and of the algorithm's name and version.
         source: The segmented DICOM file, or the folder with the segmented series.
         path: Output file, ending with ``.dcm``.
-        series: SeriesInstanceUID of the segmented series, if the folder holds several.
+        series: UID or description of the segmented series, if the folder holds several.
         overwrite: Replace an existing file.
 
     Raises:

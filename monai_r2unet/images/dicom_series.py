@@ -14,8 +14,17 @@ import SimpleITK as sitk
 
 from monai_r2unet.errors import InputError
 from monai_r2unet.images.checks import warn_of_thickness
-from monai_r2unet.images.dicom_files import check_sound, contents, may_hold_image, series_files, transfer_syntax
+from monai_r2unet.images.dicom_files import (
+    Chosen,
+    check_sound,
+    contents,
+    is_chosen,
+    may_hold_image,
+    series_files,
+    unreadable,
+)
 from monai_r2unet.images.grid import orthonormal
+from monai_r2unet.images.itk_paths import itk_path, itk_paths
 
 __all__ = ["read_dicom_file", "read_dicom_folder"]
 
@@ -42,11 +51,6 @@ IN_GROUPS = {
     "0020|0037": "0020|9116",  # ImageOrientationPatient in PlaneOrientationSequence
 }
 MACRO = 256  # bytes within which a macro states an attribute
-# Encodings that GDCM decodes: none, deflated, JPEG, JPEG-LS, JPEG 2000, RLE.
-DECODED = re.compile(
-    r"1\.2\.840\.10008\.1\.2(\.1|\.2|\.1\.99|\.4\.(5\d|6\d|70|80|81|90|91)|\.5)?|1\.2\.840\.113619\.5\.2|"
-)
-CODECS = {"1.2.840.10008.1.2.4.20": "High-Throughput JPEG 2000", "1.2.840.10008.1.2.4.11": "JPEG XL"}
 
 
 class Slice(NamedTuple):
@@ -75,12 +79,13 @@ def read_dicom_file(path: Path) -> sitk.Image:
     return _read_stack(path, [_header(path)])
 
 
-def read_dicom_folder(folder: Path, series: str | None) -> sitk.Image:
+def read_dicom_folder(folder: Path, series: Chosen = None) -> sitk.Image:
     """Read the DICOM series of a folder as one volume, rescaled (HU for CT), slices ordered along their normal.
 
     Args:
         folder: Folder to read, without its subfolders; DICOM without pixels and known files of other kinds are ignored.
-        series: The SeriesInstanceUID to read; may be None if the folder holds one series.
+        series: The series to read, by its SeriesInstanceUID or its description; of several names the folder must hold
+            one. None if the folder holds one series.
 
     Raises:
         InputError: no DICOM, several series and none chosen, slices that do not form one regular volume or state no
@@ -94,25 +99,29 @@ def read_dicom_folder(folder: Path, series: str | None) -> sitk.Image:
     for header in headers:
         found.setdefault(header.series, []).append(header)
     listing = "; ".join(_describe(slices) for slices in found.values())
-    if series is not None and series not in found:
-        raise InputError(f"{folder} holds no DICOM series {series}, choose one of: {listing}")
     if series is None and len(found) > 1:
         raise InputError(
             f"{folder} holds {len(found)} DICOM series, expected one, so move one to its own folder or choose one with "
             f"the argument `series`: {listing}"
         )
-    return _read_stack(folder, found[next(iter(found)) if series is None else series])
+    chosen = [slices for uid, slices in found.items() if is_chosen(series, uid, slices[0].description)]
+    if series is not None and len(chosen) != 1:
+        named = series if isinstance(series, str) else ", ".join(series)
+        many = f"{len(chosen)} DICOM series called" if chosen else "no DICOM series"
+        raise InputError(f"{folder} holds {many} {named}, choose one of: {listing}")
+    return _read_stack(folder, chosen[0])
 
 
 def _header(path: Path) -> Slice:
     check_sound(path)
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(path))
     try:
-        reader.ReadImageInformation()
+        with itk_path(path) as name:
+            reader.SetFileName(name)
+            reader.ReadImageInformation()
     except RuntimeError as error:
-        raise _unreadable(path) from error
+        raise unreadable(path) from error
 
     def text(tag: str) -> str:
         value = reader.GetMetaData(tag) if reader.HasMetaDataKey(tag) else ""
@@ -145,20 +154,6 @@ def _header(path: Path) -> Slice:
         pixel_type=reader.GetPixelID(),
         orientation=orientation,
         position=numbers("0020|0032", 3),
-    )
-
-
-def _unreadable(path: Path) -> InputError:
-    """Why GDCM does not read a file."""
-    syntax = transfer_syntax(path)
-    if DECODED.fullmatch(syntax):
-        return InputError(
-            f"the DICOM file {path} is damaged, truncated or without an image: copy it again from its source"
-        )
-    codec = next((f"{name}, " for uid, name in CODECS.items() if syntax.startswith(uid)), "")
-    return InputError(
-        f"the DICOM file {path} is compressed in a way that cannot be read ({codec}transfer syntax {syntax}), expected "
-        "JPEG, JPEG-LS, JPEG 2000, RLE or no compression: decompress the series first"
     )
 
 
@@ -200,12 +195,13 @@ def _read_stack(source: Path, slices: Sequence[Slice]) -> sitk.Image:
     first = slices[0]
     reader = sitk.ImageSeriesReader()
     reader.SetImageIO("GDCMImageIO")
-    reader.SetFileNames([str(s.path) for s in slices])
     types = {s.pixel_type for s in slices}
     if len(types) > 1:  # as in PET, where every slice has its own rescale slope
         reader.SetOutputPixelType(sitk.sitkFloat32 if types & {sitk.sitkFloat32, sitk.sitkFloat64} else sitk.sitkInt32)
     try:
-        image = reader.Execute()
+        with itk_paths([one.path for one in slices]) as names:
+            reader.SetFileNames(names)
+            image = reader.Execute()
     except RuntimeError as error:
         raise _first_unreadable(slices) or error from error
     image.SetSpacing((*first.spacing[:2], step if thick else 1.0))
@@ -223,9 +219,10 @@ def _first_unreadable(slices: Sequence[Slice]) -> InputError | None:
     """The slice whose pixels GDCM cannot decode, which it does not name in a series."""
     for one in slices:
         try:
-            sitk.ReadImage(str(one.path), imageIO="GDCMImageIO")
+            with itk_path(one.path) as name:
+                sitk.ReadImage(name, imageIO="GDCMImageIO")
         except RuntimeError:
-            return _unreadable(one.path)
+            return unreadable(one.path)
     return None
 
 

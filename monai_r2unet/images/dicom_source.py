@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from monai_r2unet.errors import InputError
-from monai_r2unet.images.dicom_files import series_files
+from monai_r2unet.images.dicom_files import Chosen, is_chosen, series_files
 
 if TYPE_CHECKING:
     import pydicom
@@ -40,12 +40,12 @@ TEXT = ("AE", "AS", "CS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", 
 UNICODE = "ISO_IR 192"
 
 
-def source_slices(source: Path, series: str | None = None) -> list[pydicom.Dataset]:
+def source_slices(source: Path, series: Chosen = None) -> list[pydicom.Dataset]:
     """The headers of the slices of a DICOM file or series. The first, whose patient and study are repeated, is mended.
 
     Args:
         source: DICOM file, or folder with one series or several.
-        series: SeriesInstanceUID of the series; None for all slices of the folder.
+        series: UID or description of the series; None for all slices of the folder.
     """
     import pydicom
 
@@ -54,7 +54,11 @@ def source_slices(source: Path, series: str | None = None) -> list[pydicom.Datas
     for header in headers:
         _raise_from_groups(header)
     placed = [header for header in headers if "ImagePositionPatient" in header]
-    chosen = [header for header in placed if series in (None, header.get("SeriesInstanceUID"))]
+    chosen = [
+        header
+        for header in placed
+        if is_chosen(series, header.get("SeriesInstanceUID", ""), header.get("SeriesDescription", ""))
+    ]
     for header in chosen[:1]:
         _mend(header)
     return chosen
@@ -91,7 +95,7 @@ def check_repeated(slices: Sequence[pydicom.Dataset], source: Path, what: str) -
         )
 
 
-def slices_of(mask: sitk.Image, source: Path, series: str | None) -> list[pydicom.Dataset]:
+def slices_of(mask: sitk.Image, source: Path, series: Chosen) -> list[pydicom.Dataset]:
     """The source's headers, one for each slice of the mask, in the order of its slices."""
     chosen = source_slices(source, series)
     found: dict[int, pydicom.Dataset] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ import SimpleITK as sitk
 from monai_r2unet.errors import InputError
 from monai_r2unet.images.checks import DEFLATE_LIMIT, by, check_length, check_shape, rigid, warn_of_thickness
 from monai_r2unet.images.grid import axes_in_mm
+from monai_r2unet.images.itk_paths import itk_path
 from monai_r2unet.images.nifti import read_nifti
 from monai_r2unet.images.photographs import ENDINGS as PHOTOGRAPHS
 from monai_r2unet.images.photographs import read_photograph
@@ -49,9 +51,15 @@ def _read_itk(path: Path, image_io: str, declared_by: Callable[[Path], Declared]
     if any(math.isinf(size) or size == 0 for size in declared.spacings):
         shown = by(declared.spacings)
         raise InputError(f"{path} has a voxel spacing of {shown} mm, expected positive numbers: correct it")
+    with itk_path(path) as name:
+        return _read_declared(path, name, image_io, declared)
+
+
+def _read_declared(path: Path, name: str, image_io: str, declared: Declared) -> sitk.Image:
+    """The same, of a file that ITK knows by `name`."""
     reader = sitk.ImageFileReader()
     reader.SetImageIO(image_io)
-    reader.SetFileName(str(path))
+    reader.SetFileName(name)
     reader.ReadImageInformation()
     check_shape(path, reader.GetSize())
     if declared.data is not None:
@@ -126,7 +134,12 @@ def _nrrd_declared(path: Path) -> Declared:
         return found._replace(data=(path, offset, compressed))
     if name.startswith("LIST") or "%" in name:
         return found
-    return found._replace(data=(path.parent / name, 0, compressed))
+    return found._replace(data=(path.parent / _as_path(name), 0, compressed))
+
+
+def _as_path(name: str) -> str:
+    """A file name as it is on disk; headers are read as Latin-1, in which every byte is a character."""
+    return os.fsdecode(name.encode("latin-1"))
 
 
 def _metaimage_declared(path: Path) -> Declared:
@@ -166,7 +179,7 @@ def _metaimage_declared(path: Path) -> Declared:
     compressed = fields.get("CompressedData", "False").lower() == "true"
     if name.upper() == "LOCAL":
         return found._replace(data=(path, offset, compressed))
-    data = path.parent / name
+    data = path.parent / _as_path(name)
     found = found._replace(data=(data, 0, compressed))
     if "%" not in name:
         return found

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 from monai_r2unet.bundle import Bundle
 from monai_r2unet.errors import InputError
+from monai_r2unet.images.dicom_files import Chosen
 from monai_r2unet.images.dicom_rtstruct import (
     check_dicom_rtstruct,
     check_dicom_rtstruct_source,
@@ -59,14 +60,14 @@ def check_mask_output(path: Pathlike, source: Pathlike, *, overwrite: bool) -> N
         check_output(path, overwrite=overwrite)
 
 
-def check_mask_source(path: Pathlike, *, bundle: Bundle, source: Pathlike, series: str | None = None) -> None:
+def check_mask_source(path: Pathlike, *, bundle: Bundle, source: Pathlike, series: Chosen = None) -> None:
     """Check, before the network runs, that `source` and the bundle have what the format of `path` must state.
 
     Args:
         path: Output file; its ending selects the format.
         bundle: The bundle that will make the mask.
         source: The file or folder to segment.
-        series: SeriesInstanceUID of the series, if the folder holds several.
+        series: UID or description of the series, if the folder holds several.
 
     Raises:
         InputError: something is missing that DICOM requires.
@@ -109,7 +110,7 @@ def write_mask(
     *,
     bundle: Bundle,
     source: Pathlike,
-    series: str | None = None,
+    series: Chosen = None,
     overwrite: bool = False,
 ) -> None:
     """Write a mask atomically: Slicer segmentation, DICOM SEG, RTSTRUCT, NIfTI, NRRD, MetaImage; PNG for a photograph.
@@ -122,7 +123,7 @@ def write_mask(
         path: Output file; its ending selects the format.
         bundle: The bundle that made the mask; its labels are stored if the format supports them.
         source: The segmented file or folder.
-        series: SeriesInstanceUID of the segmented series, if the folder holds several.
+        series: UID or description of the segmented series, if the folder holds several.
         overwrite: Replace an existing file.
 
     Raises:

@@ -16,6 +16,7 @@ import SimpleITK as sitk
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from monai_r2unet.errors import InputError
+from monai_r2unet.images.itk_paths import itk_path
 
 __all__ = ["ENDINGS", "read_photograph"]
 
@@ -83,7 +84,8 @@ def _decoded(path: Path, picture: Image.Image) -> sitk.Image:
 
 def _measured(path: Path) -> sitk.Image:
     """Read a TIFF with one value per pixel, of any type."""
-    image: sitk.Image = sitk.ReadImage(str(path), imageIO="TIFFImageIO")
+    with itk_path(path) as name:
+        image: sitk.Image = sitk.ReadImage(name, imageIO="TIFFImageIO")
     if image.GetNumberOfComponentsPerPixel() > 1:
         raise InputError(f"{path} has colours of type {image.GetPixelIDTypeAsString()}, expected RGB with 8 or 16 bits")
     if image.GetDimension() != 2:

@@ -17,7 +17,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from monai_r2unet.errors import InputError
-from monai_r2unet.images.dicom_files import is_dicom
+from monai_r2unet.images.dicom_files import Chosen, is_dicom
 from monai_r2unet.images.dicom_series import read_dicom_file, read_dicom_folder
 from monai_r2unet.images.formats import READERS
 from monai_r2unet.images.grid import unlikely_size
@@ -29,13 +29,13 @@ Pathlike = str | os.PathLike[str]
 IMAGE_FORMATS = (*READERS, ".dcm")  # and DICOM folders
 
 
-def read_image(path: Pathlike, *, series: str | None = None) -> sitk.Image:
+def read_image(path: Pathlike, *, series: Chosen = None) -> sitk.Image:
     """Read a volume, a DICOM series or a photograph, completely or not at all.
 
     Args:
         path: NIfTI, NRRD, MetaImage or DICOM file, photograph (see `photographs.read_photograph`), or a folder with the
             slices of one DICOM series.
-        series: The SeriesInstanceUID to read from a folder that holds several.
+        series: The series to read from a folder that holds several, by UID or description; of several names, one.
 
     Returns:
         A 3D image in LPS and mm (a single slice has size X x Y x 1), or a 2D image for a photograph; colour is a vector
@@ -62,7 +62,7 @@ def read_image(path: Pathlike, *, series: str | None = None) -> sitk.Image:
     return image
 
 
-def read_image_with_notes(path: Pathlike, *, series: str | None = None) -> tuple[sitk.Image, list[str]]:
+def read_image_with_notes(path: Pathlike, *, series: Chosen = None) -> tuple[sitk.Image, list[str]]:
     """Like `read_image`, but returns the messages of its warnings instead of issuing them."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
@@ -94,13 +94,15 @@ def reason_of(error: Exception) -> str:
     return re.sub(r"^.*ERROR: (\w+\(0x[0-9a-f]+\): )?", "", told[-1]).rstrip(".:!")
 
 
-def _read(path: Path, series: str | None) -> sitk.Image:
+def _read(path: Path, series: Chosen) -> sitk.Image:
     if not path.exists():
         raise InputError(f"there is no file or folder {path}: check the path")
     if path.is_dir():
         return read_dicom_folder(path, series)
     if series is not None:
         raise InputError(f"{path} is a file, but a series is chosen from a folder: leave out `series`")
+    if not path.is_file():  # a pipe or a device, at which reading waits
+        raise InputError(f"{path} is neither a file nor a folder: check the path")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is an empty file, expected an image: copy it again from its source")
     for ending, read in READERS.items():

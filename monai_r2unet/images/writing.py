@@ -10,6 +10,7 @@ from PIL import Image
 
 from monai_r2unet.errors import InputError
 from monai_r2unet.files import written_whole
+from monai_r2unet.images.itk_paths import itk_path
 from monai_r2unet.images.reading import Pathlike, quiet_itk, read_image_with_notes, reason_of
 
 __all__ = ["MASK_FORMATS", "check_output", "check_place", "write_image", "write_png"]
@@ -34,6 +35,10 @@ def check_place(path: Pathlike, *, overwrite: bool) -> None:
         InputError: an existing file, or a folder that is missing or not writable.
     """
     path = Path(path)
+    try:
+        path.exists()
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}): choose another name") from error
     if path.is_dir():
         raise InputError(f"{path} is a folder, expected the name of a file to write: add one")
     if path.exists() and not overwrite:
@@ -55,8 +60,8 @@ def write_image(image: sitk.Image, path: Pathlike, *, overwrite: bool = False) -
     path = Path(path)
     with written_whole(path, _ending(path)) as temporary:
         try:
-            with quiet_itk():
-                sitk.WriteImage(image, str(temporary), useCompression=True)
+            with quiet_itk(), itk_path(temporary) as name:
+                sitk.WriteImage(image, name, useCompression=True)
         except RuntimeError as error:  # raised by ITK
             raise OSError(reason_of(error)) from error
         try:  # ITK does not report a full disk when it writes NIfTI or NRRD

@@ -11,17 +11,25 @@ import contextlib
 import logging
 import os
 import time
-import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
-from monai_r2unet.errors import InputError, Spelling, as_argument, known_error, sentence_of
-from monai_r2unet.images.dicom_files import is_dicom
-from monai_r2unet.images.formats import READERS
+from monai_r2unet.errors import InputError, OutputError, Spelling, as_argument, known_error, sentence_of
+from monai_r2unet.files import is_there
+from monai_r2unet.images.dicom_files import Chosen
 from monai_r2unet.images.masks import MASK_ENDINGS, check_mask_output, check_mask_source, write_mask, write_preview
 from monai_r2unet.images.reading import read_image, read_image_with_notes
 from monai_r2unet.images.writing import write_image
+from monai_r2unet.inference.cohort_cases import (
+    Case,
+    find_cases,
+    is_cohort,
+    named_like_a_file,
+    state_of,
+    usual_ending,
+    without_pictures,
+)
 from monai_r2unet.inference.cohort_records import (
     RECORDS,
     CaseResult,
@@ -37,23 +45,12 @@ from monai_r2unet.provenance import versions
 
 __all__ = ["is_cohort", "segment_cohort"]
 
-DATA_OF_HEADERS = (".raw", ".zraw", ".raw.gz")  # data files of .mhd and .nhdr headers
 MAP_ENDING = ".nii.gz"  # ending of the files of probabilities
+# The table is rewritten after each hundredth of the cases, and after so many seconds.
+LISTED = 100
+LISTED_AFTER = 60.0
 
 logger = logging.getLogger(__name__)
-
-
-class Case(NamedTuple):
-    """An image file or a folder with one DICOM series, with the name of its mask."""
-
-    name: str
-    path: Path
-
-
-def is_cohort(source: str | os.PathLike[str]) -> bool:
-    """Whether a path is a folder of cases. A folder with DICOM files directly in it is one image."""
-    source = Path(source)
-    return source.is_dir() and not any(_is_dicom_file(path) for path in source.iterdir())
 
 
 def segment_cohort(
@@ -61,7 +58,8 @@ def segment_cohort(
     source: str | os.PathLike[str],
     dest: str | os.PathLike[str],
     *,
-    ending: str = ".nii.gz",
+    ending: str | None = None,
+    series: Chosen = None,
     overwrite: bool = False,
     allow_nonfinite: int = 0,
     scale: float | str | None = None,
@@ -79,7 +77,9 @@ def segment_cohort(
         load: Function that loads the segmenter; called once, after the folders have been checked.
         source: Folder of cases: image files, and subfolders with one DICOM series each.
         dest: Folder for the masks and ``summary.csv``; created if missing.
-        ending: Ending of the masks, which selects their format.
+        ending: Ending of the masks, which selects their format; ``None``: ``.png`` for photographs, else ``.nii.gz``.
+        series: UIDs or descriptions of DICOM series, one of which each folder must hold; ``None`` if each holds a
+            single series.
         overwrite: Segment all cases again.
         allow_nonfinite: Number of NaN or infinite voxels to accept in each case.
         scale: Factor, or diameter of the field of view, of all photographs; see `Segmenter`.
@@ -100,8 +100,8 @@ def segment_cohort(
     source, dest = Path(source), Path(dest)
     maps = None if probabilities is None else Path(probabilities)
     rank, count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    cases = _find_cases(source, [dest] if maps is None else [dest, maps], tell=rank == 0)
-    if ending not in MASK_ENDINGS:
+    cases = find_cases(source, [dest] if maps is None else [dest, maps], tell=rank == 0)
+    if ending is not None and ending not in MASK_ENDINGS:
         raise InputError(f"masks cannot end with {ending!r}, expected one of {', '.join(MASK_ENDINGS)}")
     if maps is not None and maps.resolve() == dest.resolve():
         raise InputError(f"{maps} is the folder of the masks: give the probabilities a folder of their own")
@@ -111,65 +111,51 @@ def segment_cohort(
     if maps is not None:
         _make_folder(maps, source, "the probabilities")
     segmenter = load()
-    outputs = {case.name: f"{case.name}{ending}" for case in cases}
+    cases = without_pictures(cases, segmenter.bundle, source, tell=rank == 0)
+    outputs = {case.name: f"{case.name}{ending or usual_ending(case)}" for case in cases}
     records = read_records(dest)
     if not overwrite:
         _check_same_weights(outputs, records, segmenter, dest)
 
     mine = cases[rank::count]
     results: list[CaseResult] = []
-    for case in mine:
-        output, before = dest / outputs[case.name], records.get(case.name)
-        if before is not None and before.output != output.name:
-            before = None  # from an earlier run with another ending
-        result = None if overwrite else _known(output, case, before, maps)
-        if result is None:
-            result = _segment_case(case, output, segmenter, allow_nonfinite, scale, clean_up, maps, spelling)
-        if result.status != "skipped" or before is None:
-            write_record(result, dest)
+    unlisted, listed = 0, time.monotonic()  # results that the table lacks, and when it was written
+    try:
+        for case in mine:
+            output, before = dest / outputs[case.name], records.get(case.name)
+            if before is not None and before.output != output.name:
+                before = None  # of an earlier run with another ending
+            result = None if overwrite else _known(output, case, before, maps)
+            if result is None:
+                result = _segment_case(
+                    case, output, segmenter, allow_nonfinite, scale, clean_up, maps, series, spelling
+                )
+            if result.status != "skipped" or before is None:
+                result = _recorded(result, dest)
+                unlisted += 1
+            # The table is written anew each time: the more cases it lists, the less often.
+            if unlisted * LISTED >= len(outputs) or (unlisted and time.monotonic() - listed > LISTED_AFTER):
+                write_tables(dest, outputs)
+                unlisted, listed = 0, time.monotonic()
+            results.append(result)
+            if on_case is not None:
+                on_case(result, len(results), len(mine))
+    except BaseException:
+        with contextlib.suppress(OSError):
             write_tables(dest, outputs)
-        results.append(result)
-        if on_case is not None:
-            on_case(result, len(results), len(mine))
+        raise
     about = {"input": str(source), "output": str(dest), **describe_segmenter(segmenter), "versions": versions()}
     write_tables(dest, outputs, None if report is None else Path(report), about)
     return results
 
 
-# ---- the cases -------------------------------------------------------------------------------------------------------
-
-
-def _is_dicom_file(path: Path) -> bool:
-    named_otherwise = path.name.lower().endswith(tuple(READERS)) or path.name.startswith(".")
-    return path.is_file() and not named_otherwise and is_dicom(path)
-
-
-def _find_cases(source: Path, dests: Iterable[Path], tell: bool) -> list[Case]:
-    """The cases of a folder by name. Hidden files and output folders are skipped, other files with a warning."""
-    if not source.is_dir():
-        raise InputError(f"{source} is not a folder, expected one with the images to segment: check the path")
-    found: dict[str, Case] = {}
-    others: list[str] = []
-    for path in sorted(source.iterdir()):
-        if path.name.startswith(".") or any(dest.resolve().is_relative_to(path.resolve()) for dest in dests):
-            continue
-        endings = [ending for ending in READERS if path.name.lower().endswith(ending)]
-        if path.is_file() and not endings:
-            if not path.name.lower().endswith(DATA_OF_HEADERS):
-                others.append(path.name)
-            continue
-        name = path.name[: -len(max(endings, key=len))] if path.is_file() else path.name
-        if name in found:
-            raise InputError(
-                f"{found[name].path.name} and {path.name} in {source} would both get the mask {name}: rename one"
-            )
-        found[name] = Case(name, path)
-    if not found:
-        raise InputError(f"{source} holds neither images nor folders of DICOM: name the folder with the cases")
-    if others and tell:
-        few = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
-        warnings.warn(f"{len(others)} of the files in {source} are not images and are skipped: {few}", stacklevel=3)
-    return [found[name] for name in sorted(found)]
+def _recorded(result: CaseResult, dest: Path) -> CaseResult:
+    """Write the record of a case; the result, which says so where that failed."""
+    try:
+        write_record(result, dest)
+    except OutputError as error:  # whether other files can be written, the table will show
+        return replace(result, message="; ".join(filter(None, [result.message, f"not recorded: {error}"])))
+    return result
 
 
 def _make_folder(folder: Path, source: Path, what: str) -> None:
@@ -177,6 +163,11 @@ def _make_folder(folder: Path, source: Path, what: str) -> None:
         raise InputError(f"{folder} is the folder of the images: give {what} a folder of their own")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file, expected a folder for {what}: choose another name")
+    if named_like_a_file(folder):
+        raise InputError(
+            f"{folder} is named like a file, but {source} is a folder of cases: name a folder for {what}, or give one "
+            "image"
+        )
     try:
         (folder / RECORDS if what == "the masks" else folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -187,9 +178,10 @@ def _make_folder(folder: Path, source: Path, what: str) -> None:
 
 def _known(output: Path, case: Case, before: CaseResult | None, maps: Path | None) -> CaseResult | None:
     """The result of a case whose mask (and probabilities) already exist; otherwise ``None``."""
-    if not output.exists() or (maps is not None and not (maps / f"{case.name}{MAP_ENDING}").exists()):
+    needed = [output] if maps is None else [output, maps / f"{case.name}{MAP_ENDING}"]
+    if not all(is_there(path) and path.is_file() for path in needed):
         return None
-    if before is not None and before.status == "failed":
+    if before is not None and (before.status == "failed" or _is_replaced(case, before, output)):
         return None
     voxels = millilitres = None
     if before is not None:
@@ -198,7 +190,31 @@ def _known(output: Path, case: Case, before: CaseResult | None, maps: Path | Non
         with contextlib.suppress(InputError):
             mask = Segmentation(read_image(output))
             voxels, millilitres = mask.voxels, _rounded(mask.millilitres)
-    return CaseResult(case.name, "skipped", output.name, voxels, millilitres, message="the mask was there already")
+    return CaseResult(
+        case.name,
+        "skipped",
+        output.name,
+        voxels,
+        millilitres,
+        message="the mask was there already",
+        image_state=_state_of(case),
+    )
+
+
+def _is_replaced(case: Case, before: CaseResult, output: Path) -> bool:
+    """Whether a case has another image than the one that its mask was made from."""
+    if before.image_state:
+        return before.image_state != _state_of(case)
+    with contextlib.suppress(OSError):  # of an earlier version
+        return case.path.stat().st_mtime > output.stat().st_mtime
+    return True
+
+
+def _state_of(case: Case) -> str:
+    try:
+        return state_of(case.path)
+    except OSError:  # whoever reads it says why
+        return ""
 
 
 def _segment_case(
@@ -209,15 +225,18 @@ def _segment_case(
     scale: float | str | None,
     clean_up: bool,
     maps: Path | None,
+    series: Chosen,
     spelling: Spelling,
 ) -> CaseResult:
     started = time.perf_counter()
     made_with = describe_segmenter(segmenter)
+    image_state = _state_of(case)
+    series = series if case.path.is_dir() else None
     try:
         check_mask_output(output, case.path, overwrite=True)
-        image, notes = read_image_with_notes(case.path)
+        image, notes = read_image_with_notes(case.path, series=series)
         seconds = {"read": time.perf_counter() - started}
-        check_mask_source(output, bundle=segmenter.bundle, source=case.path)
+        check_mask_source(output, bundle=segmenter.bundle, source=case.path, series=series)
         result = segmenter.run(
             image,
             allow_nonfinite=allow_nonfinite,
@@ -229,7 +248,7 @@ def _segment_case(
         if result.probabilities is not None and maps is not None:  # first: an existing mask means a complete case
             write_image(result.probabilities, maps / f"{case.name}{MAP_ENDING}", overwrite=True)
         write_preview(result.mask, output, bundle=segmenter.bundle)
-        write_mask(result.mask, output, bundle=segmenter.bundle, source=case.path, overwrite=True)
+        write_mask(result.mask, output, bundle=segmenter.bundle, source=case.path, series=series, overwrite=True)
         seconds["write"] = time.perf_counter() - segmented
     except Exception as error:  # no failure of one case may stop the others
         if known_error(error) is None:
@@ -241,6 +260,7 @@ def _segment_case(
             message=sentence_of(error, spelling),
             made_with=made_with,
             details={"input": str(case.path)},
+            image_state=image_state,
         )
     found = describe_result(image, result, notes, seconds)
     nothing = [] if result.voxels else ["nothing was found, so that the mask is empty"]
@@ -254,6 +274,7 @@ def _segment_case(
         "; ".join(found["warnings"] + nothing),
         made_with,
         {"input": str(case.path), **found},
+        image_state,
     )
 
 
@@ -267,7 +288,7 @@ def _check_same_weights(
     """Refuse to add masks of other weights to existing ones."""
     for name, output in outputs.items():
         record = records.get(name)
-        if record is None or record.output != output or not record.made_with or not (dest / output).exists():
+        if record is None or record.output != output or not record.made_with or not is_there(dest / output):
             continue
         weights = record.made_with["weights_sha256"]
         if record.status != "failed" and weights != segmenter.weights_sha256:

@@ -6,15 +6,18 @@ without communicating: each writes only the records of its own cases.
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import functools
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from monai_r2unet.errors import InputError
-from monai_r2unet.files import write_json, written_whole
+from monai_r2unet.files import is_there, short_name, write_json, written_whole
 from monai_r2unet.images.writing import check_place
 
 __all__ = ["RECORDS", "CaseResult", "check_report", "read_records", "write_record", "write_tables"]
@@ -39,6 +42,7 @@ class CaseResult:
         message: Reason of the failure, or warnings.
         made_with: Bundle, its version, weights and their SHA-256, device, batch size.
         details: Further content of the image's report.
+        image_state: State of the image's files when they were read, see `cohort_cases.state_of`; empty if unknown.
     """
 
     case: str
@@ -50,22 +54,39 @@ class CaseResult:
     message: str = ""
     made_with: dict[str, Any] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+    image_state: str = ""
 
 
 def write_record(result: CaseResult, dest: Path) -> None:
     """Write the record of a case into the folder of the masks."""
-    write_json(asdict(result), dest / RECORDS / f"{result.case}.json")
+    write_json(asdict(result), dest / RECORDS / f"{short_name(result.case, len('.json'))}.json")
 
 
 def read_records(dest: Path) -> dict[str, CaseResult]:
-    """The records of the cases in the folder of masks ``dest``, by name."""
+    """The records of the cases in the folder of masks ``dest``, by name.
+
+    Each record is parsed only once: there may be thousands.
+    """
+    with os.scandir(dest / RECORDS) as entries:
+        files = [entry for entry in entries if entry.name.endswith(".json") and not entry.name.startswith(".")]
     records: dict[str, CaseResult] = {}
-    for path in sorted((dest / RECORDS).glob("[!.]*.json")):
-        try:
-            records[path.stem] = CaseResult(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError):  # not ours, or of another version
-            continue
+    for entry in sorted(files, key=lambda entry: entry.name):
+        with contextlib.suppress(OSError):  # another process may just replace it
+            state = entry.stat()
+            record = _parsed(entry.path, state.st_ino, state.st_mtime_ns, state.st_size)
+            if record is not None:
+                records[record.case] = record
     return records
+
+
+@functools.cache
+def _parsed(path: str, *state: int) -> CaseResult | None:
+    """The record in a file, which has another ``state`` once it is replaced."""
+    try:
+        record = CaseResult(**json.loads(Path(path).read_text(encoding="utf-8")))
+    except (ValueError, TypeError):  # not ours, or of another version: as good as none
+        return None
+    return record if isinstance(record.case, str) and isinstance(record.output, str) else None
 
 
 def check_report(path: Path) -> None:
@@ -99,11 +120,12 @@ def write_tables(
     """
     while True:
         records = read_records(dest)
-        rows = {name: record for name, record in records.items() if (dest / record.output).exists()}
+        rows = {name: record for name, record in records.items() if is_there(dest / record.output)}
         rows |= {name: record for name, record in records.items() if record.status == "failed" and name in outputs}
         with (
             written_whole(dest / SUMMARY, ".csv") as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as out,
+            # Names may be bytes of any encoding; a table is UTF-8.
+            temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as out,
         ):
             cells = [_row(rows[name]) for name in sorted(rows)]
             columns = dict.fromkeys([*COLUMNS, *(column for row in cells for column in row)])
@@ -131,4 +153,5 @@ def _entry(record: CaseResult) -> dict[str, Any]:
     """A case's entry in the report. Its details give the seconds of each step instead of their sum."""
     whole = asdict(record)
     made_with, details = whole.pop("made_with"), whole.pop("details")
+    del whole["image_state"]
     return {**whole, **made_with, **details}

@@ -17,8 +17,9 @@ from typing import Any, NoReturn
 from monai_r2unet._borrowed import run_exit_functions
 from monai_r2unet.apps.cli import bundles, doctor, evaluate, export, new, prepare, reproduce, segment, view, worker
 from monai_r2unet.apps.cli.arguments import with_dashes
-from monai_r2unet.apps.cli.terminal import EXIT_FAILED
+from monai_r2unet.apps.cli.terminal import EXIT_FAILED, say
 from monai_r2unet.errors import EXIT_BAD_INPUT, InputError, as_switch, known_error
+from monai_r2unet.inference.startup import open_standard_streams
 
 __all__ = ["VERBS", "main", "parser", "run"]
 
@@ -47,21 +48,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return verb(options)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("interrupted")
         return 130
     except Exception as error:
         known = known_error(error)
         if isinstance(known, InputError):
-            print(f"error: {known.spelled(as_switch)}", file=sys.stderr)
+            say(f"error: {known.spelled(as_switch)}")
             return EXIT_BAD_INPUT
         if isinstance(error, OSError | MemoryError):  # not the input's fault, and not ours
-            print(f"error: {str(error) or 'not enough memory: close other programs'}", file=sys.stderr)
+            say(f"error: {str(error) or 'not enough memory: close other programs'}")
             return EXIT_FAILED
         raise
 
 
 def run() -> NoReturn:
     """The program: `main`, then exit without the interpreter's shutdown, which torch makes slow (half a second)."""
+    open_standard_streams()
     code = main()
     run_exit_functions()  # as registered by libraries
     with contextlib.suppress(OSError):  # the reader of our output may be gone
@@ -86,4 +88,4 @@ def parser() -> argparse.ArgumentParser:
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
     """Print our warnings as plain sentences; those of other libraries are not for the user."""
     if category is UserWarning:
-        print(f"warning: {message}", file=sys.stderr)
+        say(f"warning: {message}")

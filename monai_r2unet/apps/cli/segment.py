@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from monai_r2unet.apps.cli.arguments import positive
-from monai_r2unet.apps.cli.terminal import EXIT_DONE, EXIT_NOTHING_FOUND, EXIT_SOME_FAILED, ProgressBar
+from monai_r2unet.apps.cli.terminal import EXIT_DONE, EXIT_NOTHING_FOUND, EXIT_SOME_FAILED, ProgressBar, say
 from monai_r2unet.errors import InputError, as_switch
-from monai_r2unet.inference.startup import import_monai_for_segmentation, keep_freed_memory
+from monai_r2unet.inference.startup import import_monai_for_segmentation, keep_freed_memory, leaving_on_interrupt
 
 if TYPE_CHECKING:
     from monai_r2unet.inference.segmenter import Segmenter
@@ -44,9 +43,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="retina, if the field of view is not found: factor (0.5), or diameter of the field of view (1400px)",
     )
     parser.add_argument("--no-clean-up", action="store_true", help="keep the islands of a volume's mask")
-    parser.add_argument("--series", help="series UID, if the folder holds several DICOM series")
     parser.add_argument(
-        "--ending", help="format of the masks of a folder of cases: .nii.gz (default), .seg.nrrd, .dcm, ..."
+        "--series",
+        metavar="NAME",
+        action="append",
+        help="UID or description of the series, if a folder holds several; repeat it for a folder of cases, each of "
+        "which holds one of those named",
+    )
+    parser.add_argument(
+        "--ending",
+        help="format of the masks of a folder of cases: .nii.gz (default; .png for photographs), .seg.nrrd, .dcm, ...",
     )
     parser.add_argument(
         "--probabilities",
@@ -61,11 +67,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Segment one image, or a folder of cases."""
     keep_freed_memory()
-    if not options.trust_bundle:  # a bundle from elsewhere may import anything
-        import_monai_for_segmentation()
-    from monai_r2unet.inference.cohort import is_cohort
+    with leaving_on_interrupt():
+        if not options.trust_bundle:  # a bundle from elsewhere may import anything
+            import_monai_for_segmentation()
+        from monai_r2unet.inference.cohort import is_cohort
 
-    if is_cohort(options.input):
+    if is_cohort(options.input, options.output):
         return _segment_cohort(options)
     if options.ending:
         raise InputError("--ending is for a folder of cases: give the mask a name with that ending instead")
@@ -92,7 +99,7 @@ def _segment_image(options: argparse.Namespace) -> int:
     # Read the image first: it fails more often than the bundle, and faster.
     image, notes = read_image_with_notes(options.input, series=options.series)
     for sentence in notes:
-        print(f"warning: {sentence}", file=sys.stderr)
+        say(f"warning: {sentence}")
     read = time.perf_counter()
     segmenter = _segmenter(options)
     check_mask_source(options.output, bundle=segmenter.bundle, source=options.input, series=options.series)
@@ -107,7 +114,7 @@ def _segment_image(options: argparse.Namespace) -> int:
             on_progress=bar.update,
         )
     for sentence in result.warnings:
-        print(f"warning: {sentence}", file=sys.stderr)
+        say(f"warning: {sentence}")
     segmented = time.perf_counter()
     if result.probabilities is not None:
         write_image(result.probabilities, options.probabilities, overwrite=options.overwrite)
@@ -130,14 +137,13 @@ def _segment_image(options: argparse.Namespace) -> int:
             "versions": versions(),
         }
         write_json(report, options.report)
-    print(f"{options.output}\t{format_extent(result.voxels, result.millilitres)}")
+    say(f"{options.output}\t{format_extent(result.voxels, result.millilitres)}", result=True)
     for label in result.by_label if len(result.by_label) > 1 else []:
-        print(f"  {label['name']}\t{format_extent(label['voxels'], label['millilitres'])}")
+        say(f"  {label['name']}\t{format_extent(label['voxels'], label['millilitres'])}", result=True)
     if result.voxels == 0:
-        print(
+        say(
             f"warning: nothing was found in {options.input}; the mask is empty. Is the bundle "
-            f"{segmenter.bundle.name!r} made for this image?",
-            file=sys.stderr,
+            f"{segmenter.bundle.name!r} made for this image?"
         )
         return EXIT_NOTHING_FOUND
     return EXIT_DONE
@@ -149,26 +155,24 @@ def _segment_cohort(options: argparse.Namespace) -> int:
     from monai_r2unet.inference.cohort import segment_cohort
     from monai_r2unet.inference.cohort_records import CaseResult
 
-    if options.series:
-        raise InputError(f"--series is for one image, but {options.input} is a folder of cases: leave it out")
-
     with ProgressBar("Segmenting") as bar:
 
         def tell(result: CaseResult, done: int, total: int) -> None:
             bar.update(done, total)
             if result.status == "failed":
-                print(f"failed: {result.case}: {result.message}", file=sys.stderr)
+                say(f"failed: {result.case}: {result.message}")
             elif result.message and result.status != "skipped":
-                print(f"warning: {result.case}: {result.message}", file=sys.stderr)
+                say(f"warning: {result.case}: {result.message}")
             if result.status in ("done", "empty"):
                 place = Path(options.output) / result.output
-                print(f"{place}\t{format_extent(result.voxels, result.millilitres)}")
+                say(f"{place}\t{format_extent(result.voxels, result.millilitres)}", result=True)
 
         results = segment_cohort(
             lambda: _segmenter(options),
             options.input,
             options.output,
-            ending=options.ending or ".nii.gz",
+            ending=options.ending,
+            series=options.series,
             overwrite=options.overwrite,
             allow_nonfinite=options.allow_nonfinite,
             scale=options.scale,

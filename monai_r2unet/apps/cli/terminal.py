@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Any
 
-__all__ = ["EXIT_DONE", "EXIT_FAILED", "EXIT_NOTHING_FOUND", "EXIT_SOME_FAILED", "ProgressBar", "format_extent"]
+__all__ = ["EXIT_DONE", "EXIT_FAILED", "EXIT_NOTHING_FOUND", "EXIT_SOME_FAILED", "ProgressBar", "format_extent", "say"]
+
+# Characters that would end a line or worse, as names may hold them; tabs separate columns.
+CONTROL = {code: repr(chr(code))[1:-1] for code in (*range(9), *range(10, 32), 127)}
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_SOME_FAILED = 3
 EXIT_NOTHING_FOUND = 4
+
+
+def say(line: str, *, result: bool = False) -> None:
+    """Print a line, a result or a message; that nobody reads it any more, or its disk is full, ends no work."""
+    with contextlib.suppress(OSError, ValueError):  # ValueError: the stream was closed
+        print(line.translate(CONTROL), file=sys.stdout if result else sys.stderr)
 
 
 class ProgressBar:
@@ -24,16 +34,18 @@ class ProgressBar:
         """Show that ``done`` of ``total`` steps are done."""
         from tqdm import tqdm
 
-        if self.bar is None:
-            self.bar = tqdm(total=total, desc=self.description, disable=None, file=sys.stderr)
-        self.bar.update(done - self.bar.n)
+        with contextlib.suppress(OSError, ValueError):  # as in `say`
+            if self.bar is None:
+                self.bar = tqdm(total=total, desc=self.description, disable=None, file=sys.stderr)
+            self.bar.update(done - self.bar.n)
 
     def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.bar is not None:
-            self.bar.close()
+            with contextlib.suppress(OSError, ValueError):
+                self.bar.close()
 
 
 def format_extent(voxels: int | None, millilitres: float | None) -> str:

@@ -13,6 +13,7 @@ import SimpleITK as sitk
 from monai_r2unet.apps.viewer.segments import Segment, label_array
 from monai_r2unet.apps.viewer.texts import describe_size
 from monai_r2unet.errors import InputError
+from monai_r2unet.images.itk_paths import itk_path
 from monai_r2unet.images.writing import write_image
 
 __all__ = ["Result"]
@@ -49,7 +50,9 @@ class Result:
         segments = [Segment(one["value"], one["name"], tuple(one["colour"])) for one in bundle["labels"]]
         stem = Path(name.rstrip("/")).name.split(".")[0]
         stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in stem) or "image"
-        return cls(output, image, label_array(sitk.ReadImage(str(output))), segments, f"{stem}_{bundle['name']}")
+        with itk_path(output) as written:
+            labels = label_array(sitk.ReadImage(written))
+        return cls(output, image, labels, segments, f"{stem}_{bundle['name']}")
 
     @property
     def downloads(self) -> list[str]:

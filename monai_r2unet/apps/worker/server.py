@@ -23,7 +23,7 @@ from monai_r2unet.apps.worker.protocol import PROTOCOL, Answer, Request, event_l
 from monai_r2unet.apps.worker.run import Run
 from monai_r2unet.bundle import Bundle, list_bundles
 from monai_r2unet.errors import EXIT_BAD_INPUT, InputError
-from monai_r2unet.inference.startup import import_monai_for_segmentation, keep_freed_memory
+from monai_r2unet.inference.startup import import_monai_for_segmentation, keep_freed_memory, open_standard_streams
 
 if TYPE_CHECKING:
     from monai_r2unet.apps.worker.runner import Runner
@@ -187,6 +187,7 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
 def main() -> NoReturn:
     """Serve on standard input and output, then exit."""
     keep_freed_memory()
+    open_standard_streams()
     sys.stdout.flush()
     events = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # anything printed, even by C code, goes to standard error

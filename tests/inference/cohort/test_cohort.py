@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from PIL import Image
 
 from monai_r2unet import Segmenter
 from monai_r2unet.errors import InputError
@@ -18,7 +20,7 @@ from monai_r2unet.images.reading import read_image
 from monai_r2unet.inference.cohort import is_cohort, segment_cohort
 from monai_r2unet.inference.cohort_records import CaseResult
 from tests.helpers.lung_examples import small_ct, write_random_weights
-from tests.inference.cohort.cohort_examples import BROKEN, MASKS, files, statuses, table
+from tests.inference.cohort.cohort_examples import BROKEN, MASKS, files, statuses, table, write_dicom
 
 
 def test_failures_are_named_the_rest_is_done_and_a_second_run_does_what_is_missing(
@@ -209,3 +211,132 @@ def test_a_mask_whose_record_was_not_written_any_more_is_measured(
             before[case]["voxels"],
             before[case]["millilitres"],
         )
+
+
+# ---- what is named runs, and nothing else ----------------------------------------------------------------------------
+
+
+def test_an_output_that_is_named_like_a_file_is_refused(segmenter: Segmenter, three: Path, tmp_path: Path) -> None:
+    for dest, maps in ((tmp_path / "mask.nii.gz", None), (tmp_path / "out", tmp_path / "p.nrrd")):
+        with pytest.raises(InputError, match=r"is named like a file, but .* is a folder of cases"):
+            segment_cohort(lambda: segmenter, three, dest, probabilities=maps)
+        assert not (tmp_path / "mask.nii.gz").exists()
+        assert not (tmp_path / "p.nrrd").exists()
+    (tmp_path / "odd.nii.gz").mkdir()
+    assert statuses(segment_cohort(lambda: segmenter, three, tmp_path / "odd.nii.gz"))["done"] == ["a", "b", "c"]
+
+
+def test_stray_dicom_and_pictures_beside_cases_are_left_out_and_named(
+    segmenter: Segmenter, three: Path, tmp_path: Path
+) -> None:
+    write_dicom(three / "series", small_ct(slices=2))
+    (three / "stray.dcm").write_bytes((three / "series" / "0.dcm").read_bytes())
+    (three / "DICOMDIR").write_bytes(bytes(128) + b"DICM" + bytes(100))
+    Image.new("RGB", (64, 64)).save(three / "screenshot.png")
+    for output, cohort in (("out", True), ("masks.v2", True), ("mask.nii.gz", False), ("mask.dcm", False)):
+        assert is_cohort(three, tmp_path / output) is cohort
+    with pytest.warns(UserWarning, match="are skipped") as told:
+        results = segment_cohort(lambda: segmenter, three, tmp_path / "out")
+    assert statuses(results) == {"done": ["a", "b", "c", "series"]}
+    sentences = [str(warning.message) for warning in told if warning.category is UserWarning]
+    assert any("2 of the files" in one and "DICOMDIR, stray.dcm" in one for one in sentences)
+    assert any("pictures beside volumes" in one and "screenshot.png" in one for one in sentences)
+
+
+def test_a_folder_of_one_series_stays_one_image_whatever_the_output_is_called(tmp_path: Path) -> None:
+    write_dicom(tmp_path / "series", small_ct(slices=2))
+    assert not is_cohort(tmp_path / "series", tmp_path / "out")
+    assert not is_cohort(tmp_path / "series", tmp_path / "mask.nii.gz")
+
+
+def test_series_are_chosen_by_uid_or_description_in_every_folder(segmenter: Segmenter, tmp_path: Path) -> None:
+    cases = tmp_path / "cases"
+    for case in ("p", "q"):
+        write_dicom(cases / case, small_ct(slices=2))
+        for kind, uid, description in (("thin", f"1.{case == 'p':d}.7", "Lung 1.0"), ("scout", "1.9", "Scout")):
+            reader, writer = sitk.ImageFileReader(), sitk.ImageFileWriter()
+            writer.KeepOriginalImageUIDOn()
+            for path in sorted((cases / case).glob("?.dcm")):
+                reader.SetFileName(str(path))
+                one = reader.Execute()
+                for key in reader.GetMetaDataKeys():
+                    one.SetMetaData(key, reader.GetMetaData(key))
+                one.SetMetaData("0020|000e", uid)
+                one.SetMetaData("0008|0018", f"{uid}.{path.stem}")
+                one.SetMetaData("0008|103e", description)
+                writer.SetFileName(str(cases / case / f"{kind}{path.name}"))
+                writer.Execute(one)
+        for path in (cases / case).glob("?.dcm"):
+            path.unlink()
+    failed = statuses(segment_cohort(lambda: segmenter, cases, tmp_path / "none"))
+    assert failed == {"failed": ["p", "q"]}
+    for number, series in enumerate(("Lung 1.0", ["1.1.7", "1.0.7"])):
+        results = segment_cohort(lambda: segmenter, cases, tmp_path / f"out{number}", series=series)
+        assert statuses(results) == {"done": ["p", "q"]}
+    (p, q) = segment_cohort(lambda: segmenter, cases, tmp_path / "some", series=["1.1.7"])
+    assert (p.status, q.status) == ("done", "failed")
+    assert "holds no DICOM series 1.1.7, choose one of: " in q.message
+    # A second run completes what the first could not choose.
+    assert statuses(segment_cohort(lambda: segmenter, cases, tmp_path / "some", series="1.0.7")) == {
+        "skipped": ["p"],
+        "done": ["q"],
+    }
+
+
+def test_a_replaced_image_gets_a_new_mask(segmenter: Segmenter, three: Path, tmp_path: Path) -> None:
+    write_dicom(three / "series", small_ct(slices=2))
+    segment_cohort(lambda: segmenter, three, tmp_path / "out")
+    before = files(tmp_path / "out")
+    times = (three / "b.nrrd").stat()
+    sitk.WriteImage(small_ct("LCTSC_000", slices=2), str(three / "b.nrrd"))
+    os.utime(three / "b.nrrd", ns=(times.st_atime_ns, times.st_mtime_ns - 10**9))  # as unpacked from an archive
+    (three / "series" / "1.dcm").unlink()
+    results = segment_cohort(lambda: segmenter, three, tmp_path / "out")
+    assert statuses(results) == {"skipped": ["a", "c"], "done": ["b", "series"]}
+    assert read_image(tmp_path / "out" / "b.nii.gz").GetSize()[2] == 2
+    assert read_image(tmp_path / "out" / "series.nii.gz").GetSize()[2] == 1
+    assert files(tmp_path / "out")["a.nii.gz"] == before["a.nii.gz"]
+    # A record of an earlier version knows no state of the image, but when the mask was made.
+    record = tmp_path / "out" / ".cases" / "a.json"
+    content = json.loads(record.read_text())
+    del content["image_state"]
+    record.write_text(json.dumps(content))
+    assert statuses(segment_cohort(lambda: segmenter, three, tmp_path / "out"))["skipped"] == ["a", "b", "c", "series"]
+    later = (tmp_path / "out" / "a.nii.gz").stat().st_mtime + 5
+    os.utime(three / "a.nrrd", (later, later))
+    assert statuses(segment_cohort(lambda: segmenter, three, tmp_path / "out"))["done"] == ["a"]
+
+
+# ---- thousands of cases ----------------------------------------------------------------------------------------------
+
+
+def test_the_bookkeeping_of_a_case_does_not_grow_with_the_cohort(
+    segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted, not timed: records that are parsed and rows that are written."""
+    out, count = tmp_path / "out", 1000
+    (out / ".cases").mkdir(parents=True)
+    for number in range(count):
+        (tmp_path / "cases").mkdir(exist_ok=True)
+        (tmp_path / "cases" / f"{number:04d}.nrrd").write_bytes(b"")  # fails at once
+    parsed: list[str] = []
+    rows: list[int] = []
+    loads, writerows = json.loads, csv.DictWriter.writerows
+
+    def parse(text: str, **options: Any) -> Any:
+        parsed.append(text)
+        return loads(text, **options)
+
+    monkeypatch.setattr(json, "loads", parse)
+
+    def counted(self: csv.DictWriter[str], every: Any) -> None:
+        every = list(every)
+        rows.append(len(every))
+        writerows(self, every)
+
+    monkeypatch.setattr(csv.DictWriter, "writerows", counted)
+    results = segment_cohort(lambda: segmenter, tmp_path / "cases", out)
+    assert len(results) == count
+    assert len(table(out)) == count
+    assert len(parsed) <= 1.1 * count  # each record once
+    assert sum(rows) <= 60 * count  # a hundredth of the cases at a time
