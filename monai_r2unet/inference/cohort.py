@@ -262,7 +262,7 @@ def _segment_case(
             details={"input": str(case.path)},
             image_state=image_state,
         )
-    found = describe_result(image, result, notes, seconds)
+    found = describe_result(image, result, segmenter.bundle, notes, seconds)
     nothing = [] if result.voxels else ["nothing was found, so that the mask is empty"]
     return CaseResult(
         case.name,

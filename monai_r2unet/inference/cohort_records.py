@@ -23,6 +23,7 @@ from monai_r2unet.images.writing import check_place
 __all__ = ["RECORDS", "CaseResult", "check_report", "read_records", "write_record", "write_tables"]
 
 COLUMNS = ("case", "status", "voxels", "millilitres", "seconds", "message")
+DENSITIES = ("mean_hu", "median_hu", "std_hu", "p15_hu", "laa950_percent", "opacified_percent")
 RECORDS = ".cases"  # folder beside the masks
 SUMMARY = "summary.csv"
 
@@ -139,13 +140,17 @@ def write_tables(
 
 
 def _row(record: CaseResult) -> dict[str, Any]:
-    """A case in the table; with several labels, voxels and mL of each in columns of its own."""
+    """A case in the table; with several labels, voxels and mL of each in columns of its own. And their densities."""
     row = {column: getattr(record, column) for column in COLUMNS}
     labels = record.details.get("labels", [])
     for label in labels if len(labels) > 1 else []:
         millilitres = label["millilitres"]
         row[f"voxels of {label['name']}"] = label["voxels"]
         row[f"millilitres of {label['name']}"] = None if millilitres is None else round(millilitres, 3)
+    for name, numbers in record.details.get("densitometry", {}).items():
+        for measure in DENSITIES:
+            value = numbers[measure]
+            row[f"{measure} of {name}"] = None if value is None else round(value, 2)
     return row
 
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import SimpleITK as sitk
 
+from monai_r2unet.bundle import Bundle
 from monai_r2unet.inference.segmentation import Segmentation
 from monai_r2unet.inference.segmenter import Segmenter
+from monai_r2unet.metrics.densitometry import densitometry
 
-__all__ = ["describe_result", "describe_segmenter"]
+__all__ = ["densities", "describe_result", "describe_segmenter"]
 
 
 def describe_segmenter(segmenter: Segmenter) -> dict[str, Any]:
@@ -27,14 +29,24 @@ def describe_segmenter(segmenter: Segmenter) -> dict[str, Any]:
     }
 
 
+def densities(image: sitk.Image, result: Segmentation, bundle: Bundle) -> dict[str, Any]:
+    """Under ``"densitometry"``, the densities of each label, if the bundle's metadata ask for them."""
+    if not bundle.metadata.get("densitometry") or image.GetDimension() != 3:
+        return {}
+    return {"densitometry": densitometry(image, result.mask, dict(enumerate(result.labels, start=1)))}
+
+
 def describe_result(
-    image: sitk.Image, result: Segmentation, notes: Sequence[str], seconds: Mapping[str, float]
+    image: sitk.Image, result: Segmentation, bundle: Bundle, notes: Sequence[str], seconds: Mapping[str, float]
 ) -> dict[str, Any]:
     """Size, spacing in mm, foreground and labels in voxels and mL (``None`` of a picture), scale, warnings, seconds.
+
+    And the densities of each label, if the bundle asks for them.
 
     Args:
         image: The segmented image.
         result: The result.
+        bundle: The bundle that made it.
         notes: Warnings from reading the image.
         seconds: Seconds of the other steps, such as reading.
     """
@@ -44,6 +56,7 @@ def describe_result(
         "voxels": result.voxels,
         "millilitres": result.millilitres,
         "labels": result.by_label,
+        **densities(image, result, bundle),
         "scale": result.scale,
         "warnings": [*notes, *result.warnings],
         "seconds": {**seconds, **result.seconds},

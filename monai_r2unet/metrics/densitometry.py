@@ -45,7 +45,8 @@ def densitometry(image: sitk.Image, mask: sitk.Image, labels: Mapping[int, str])
         - ``touches_border``: the faces of the image that the label reaches, such as ``["left", "inferior"]``: beyond
           them a part of it may be missing.
 
-        All but volume, histogram and borders are ``None`` for a label without a voxel.
+        NaN and infinite voxels count in the volume alone. All but volume, histogram and borders are ``None`` for a
+        label without a voxel.
     """
     values, where = sitk.GetArrayViewFromImage(image), sitk.GetArrayViewFromImage(mask)
     found = where > 0
@@ -61,10 +62,11 @@ def densitometry(image: sitk.Image, mask: sitk.Image, labels: Mapping[int, str])
 
 
 def _densities(hu: npt.NDArray[np.float64], voxel: float) -> dict[str, Any]:
+    numbers: dict[str, Any] = {"volume_ml": hu.size * voxel}
+    hu = hu[np.isfinite(hu)]
     edges = np.array(HISTOGRAM_EDGES)
     bins = np.clip(np.searchsorted(edges, hu, side="right") - 1, 0, len(edges) - 2)
     histogram = np.bincount(bins, minlength=len(edges) - 1)
-    numbers: dict[str, Any] = {"volume_ml": hu.size * voxel}
     names = ("mean_hu", "median_hu", "std_hu", "p15_hu", "laa950_percent", "opacified_percent")
     if hu.size:
         p15, median = np.percentile(hu, [15, 50])

@@ -67,6 +67,14 @@ def test_a_label_without_a_voxel_has_no_densities():
     assert not any(numbers["histogram"]["voxels"])
 
 
+def test_voxels_that_are_not_finite_count_in_the_volume_alone():
+    hu = np.array([[[-800, np.nan, -700, np.inf]]], np.float32)
+    numbers = densitometry(*images(hu, np.ones(hu.shape)), {1: "lung"})["lung"]
+    assert numbers["volume_ml"] == pytest.approx(4 * 0.02)
+    assert numbers["mean_hu"] == -750
+    assert sum(numbers["histogram"]["voxels"]) == 2
+
+
 def test_borders_have_anatomical_names_in_every_orientation():
     hu = np.zeros((5, 6, 7), np.int16)
     labels = np.zeros(hu.shape)

@@ -133,7 +133,7 @@ def _segment_image(options: argparse.Namespace) -> int:
             "input": str(options.input),
             "output": str(options.output),
             **describe_segmenter(segmenter),
-            **describe_result(image, result, notes, around),
+            **describe_result(image, result, segmenter.bundle, notes, around),
             "versions": versions(),
         }
         write_json(report, options.report)

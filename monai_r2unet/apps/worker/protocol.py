@@ -27,7 +27,7 @@ Events are written to standard output, one a line, prefixed with ``@@`` to disti
     log        job, level (info, warning), message
     progress   job, done, total                        slices
     done       job, output, voxels, millilitres (null of a picture), labels (each: value, name, voxels, millilitres),
-               warnings, seconds
+               densitometry (of bundles that ask for it), warnings, seconds
     cancelled  job                                     sent at once; nothing was written
     error      job, code, message                      nothing was written; the message is one sentence
 

@@ -20,6 +20,7 @@ from monai_r2unet.files import temporary_name
 from monai_r2unet.images.masks import check_mask_output, check_mask_source, write_mask
 from monai_r2unet.images.reading import read_image_with_notes
 from monai_r2unet.images.slices import put_slices, take_slices
+from monai_r2unet.inference.reports import densities
 from monai_r2unet.inference.segmenter import Segmenter
 
 __all__ = ["Runner"]
@@ -87,6 +88,7 @@ class Runner:
             "voxels": result.voxels,
             "millilitres": result.millilitres,
             "labels": result.by_label,
+            **densities(part, result, segmenter.bundle),
             "warnings": told,
         }
         segmented = time.perf_counter()
