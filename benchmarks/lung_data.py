@@ -23,7 +23,7 @@ import SimpleITK as sitk
 from monai_r2unet.datasets.datalist import write_datalist
 from monai_r2unet.images.sides import split_sides
 
-SHARES = {"lctsc": 0.4, "kaggle": 0.2, "covid20": 0.4}
+SHARES = {"lctsc": 0.6, "kaggle": 0.2, "covid20": 0.2}
 EXTENT = 400.0  # mm, of images whose pixel size is not known
 # Its mask lacks a lung.
 LEFT_OUT = ("ID_0079",)

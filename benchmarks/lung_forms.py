@@ -13,7 +13,8 @@
 - cropped to 250 mm around the body's middle,
 
 by `Segmenter`, and Dice pooled over each case's slices, averaged over the cases of each source, then over the three
-sources. Adds to `benchmarks/results/lung_forms.json`.
+sources. Beside it stands what is called lung in the slices of LCTSC that hold none, in neck and abdomen, in percent of
+the body. Adds to `benchmarks/results/lung_forms.json`.
 """
 
 from __future__ import annotations
@@ -150,6 +151,15 @@ def validation(folder: str, every: int) -> Iterator[tuple[str, Pair]]:
         yield entry["source"], (image, mask)
 
 
+def outside(segment: Segmenter, pair: Pair) -> float:
+    """Percentage of the body that is called lung in the slices without lung."""
+    image, mask = pair
+    empty = [k for k in range(image.GetDepth()) if not sitk.GetArrayViewFromImage(mask)[k].any()]
+    found = segment.run(sitk.JoinSeries([image[:, :, k] for k in empty]), clean_up=False).voxels
+    body = sum(np.count_nonzero(sitk.GetArrayViewFromImage(image)[k] > AERATED) for k in empty)
+    return 100 * found / body
+
+
 def main() -> None:
     """Measure each weights file and add it to the result file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -160,7 +170,10 @@ def main() -> None:
     options = parser.parse_args()
     segmenters = {path: Segmenter("lung", device="cpu", weights=path, batch_size=4) for path in options.weights}
     dice: dict[str, dict[str, dict[str, list[float]]]] = {path: {form: {} for form in FORMS} for path in segmenters}
+    wrong: dict[str, float] = {}
     for source, pair in validation(options.folder, options.every):
+        if source == "lctsc":  # the one that has such slices
+            wrong = {path: outside(segment, pair) for path, segment in segmenters.items()}
         for form, make in FORMS.items():
             made = [(sitk.Cast(sitk.Round(image), sitk.sitkInt16), mask) for image, mask in make(pair)]
             for path, segment in segmenters.items():
@@ -177,8 +190,9 @@ def main() -> None:
         worst = min(means, key=lambda form: means[form])
         name = "/".join(Path(path).parts[-2:])
         found = {"file": name, "sha256": sha256(path), "worst_form": worst, "worst": means[worst], "mean": means}
+        found["outside_percent"] = wrong[path]
         known[found["sha256"]] = {**found, "sources": table, "versions": versions()}
-        print(f"{name}: worst {worst} {means[worst]:.4f}")
+        print(f"{name}: worst {worst} {means[worst]:.4f}, outside lungs {wrong[path]:.2f} % of the body")
         for form, sources in table.items():
             print(f"  {form:14}{means[form]:.4f}  " + "  ".join(f"{key} {value:.4f}" for key, value in sources.items()))
     write_json(

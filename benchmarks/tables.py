@@ -128,8 +128,21 @@ def papers(number: int) -> Callable[[], str]:
     return lambda: list(reproduced.TABLES.values())[number - 1](read_lines(REPRODUCED))
 
 
+def lung_forms() -> str:
+    """Dice of the lung weights on each form of the validation images."""
+    weights = json.loads((RESULTS / "lung_forms.json").read_text())["weights"]
+    old, new = (one["mean"] for one in weights)
+    sources = weights[1]["sources"]
+    lines = ["| form | ships | twentieth | its worst source |", "| --- | --- | --- | --- |"]
+    for form, dice in new.items():
+        source, worst = min(sources[form].items(), key=lambda each: each[1])
+        lines.append(f"| {form} | {old[form]:.3f} | {dice:.3f} | {worst:.3f} ({source}) |")
+    return "\n".join(lines)
+
+
 TABLES = {
     "lung": lung,
+    "lung_forms": lung_forms,
     **photograph_tables.TABLES,
     **{f"table_{number}": papers(number) for number in (1, 2, 3)},
     **scale_tables.TABLES,
@@ -145,6 +158,7 @@ FILES = (
     "docs/how-to/monai_label.md",
     "docs/how-to/segment.md",
     "docs/how-to/viewer.md",
+    "docs/history/lung_weights.md",
     *CARDS,
 )
 
