@@ -10,6 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from monai_r2unet.errors import InputError
+from monai_r2unet.images.dicom_files import check_sound
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -129,6 +130,7 @@ def _read(path: Path, *tags: str) -> Dataset:
             'reading contours (DICOM RTSTRUCT) needs pydicom; install it with: pip install "monai-r2unet[dicom]"'
         ) from None
     try:
+        check_sound(path)  # pydicom reads sequences that are nested without end until Python stops it
         return pydicom.dcmread(path, specific_tags=list(tags) or None)
     except (OSError, pydicom.errors.InvalidDicomError) as error:
         raise InputError(f"{path} cannot be read as DICOM ({error}); check that the file is complete") from None

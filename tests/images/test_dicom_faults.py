@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from monai_r2unet.datasets.rtstruct import is_structure_set
 from monai_r2unet.errors import InputError
 from monai_r2unet.images.reading import read_image, read_image_with_notes
 from tests.helpers.arrays import values
@@ -306,6 +307,15 @@ def test_sequences_nested_without_end_are_refused_and_end_no_process(tmp_path: P
             assert told.returncode == 1  # not -11, of an overflowing stack
             assert "InputError: the DICOM file" in told.stderr
             assert "nested more than 64 times" in told.stderr
+
+
+@pytest.mark.parametrize("explicit_lengths", [True, False])
+def test_a_structure_set_nested_without_end_is_refused(tmp_path: Path, explicit_lengths: bool) -> None:
+    path = dicom_slice(tmp_path / "a.dcm", 0)
+    assert not is_structure_set(path)
+    nested(path, 1000, explicit_lengths)
+    with pytest.raises(InputError, match="nested more than 64 times"):
+        is_structure_set(path)
 
 
 def test_many_sequences_beside_each_other_are_no_nesting(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import socket
 import subprocess
 import sys
@@ -122,3 +123,13 @@ def test_a_label_of_some_slices_is_put_where_they_are(tmp_path):
     assert whole.GetOrigin() == image.GetOrigin()
     np.testing.assert_array_equal(sitk.GetArrayFromImage(whole)[3:5], sitk.GetArrayFromImage(mask))
     assert sitk.GetArrayFromImage(whole).sum() == sitk.GetArrayFromImage(mask).sum()
+
+
+def test_no_file_set_is_opened_where_pydicom_follows_paths_out_of_its_folder():
+    """CVE-2026-32711: pydicom before 3.0.2, which MONAI Label needs, copies files that a DICOMDIR names anywhere."""
+    code = "import sys, label_server.app, monailabel.datastore.dicom; print('pydicom.fileset' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+    for package in ("monailabel", "pydicom_seg", "label_server", "monai_r2unet"):
+        folder = Path(importlib.util.find_spec(package).origin).parent
+        for path in folder.rglob("*.py"):
+            assert "fileset" not in path.read_text(encoding="utf-8", errors="replace").lower(), path

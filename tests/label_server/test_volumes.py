@@ -73,6 +73,26 @@ def test_a_segmentation_for_slicer_carries_name_and_colour(server, studies):
     assert colour == told["label_colors"]["lung"] == find_bundle("lung").labels[0]["colour"]
 
 
+@pytest.mark.parametrize("kind", [sitk.sitkUInt16, sitk.sitkUInt32, sitk.sitkUInt64])
+def test_unsigned_integers_are_segmented_and_their_values_doubted(server, studies, tmp_path, kind):
+    image = sitk.ReadImage(str(studies / f"{CASES[0]}.nii.gz"))[:, :, :1]
+    for name, of_kind in {"unsigned": kind, "signed": sitk.sitkInt32}.items():
+        sitk.WriteImage(sitk.Cast(image + 1024, of_kind), str(tmp_path / f"{name}.nrrd"))
+    params = {"result_extension": ".nrrd", "device": "cpu"}
+    found = [server.client.infer("lung", "", params, file=str(tmp_path / f"{n}.nrrd")) for n in ("unsigned", "signed")]
+    np.testing.assert_array_equal(*(voxels(path) for path, _ in found))
+    assert all("they are probably HU + 1024" in " ".join(told["warnings"]) for _, told in found)
+
+
+def test_an_image_without_voxel_size_is_refused_in_a_sentence(server, tmp_path):
+    header = "NRRD0005\ntype: int16\ndimension: 3\nsizes: 20 20 2\nendian: little\nencoding: raw\n\n"
+    (tmp_path / "a.nrrd").write_bytes(header.encode() + bytes(1600))
+    with pytest.raises(MONAILabelClientException) as caught:
+        server.client.infer("lung", "", {"device": "cpu"}, file=str(tmp_path / "a.nrrd"))
+    assert "Status: 400" in caught.value.msg
+    assert "does not say how large its voxels are" in caught.value.msg
+
+
 def test_what_slicer_asks_for_is_a_mask_on_the_grid_of_the_image(server, studies):
     path, _ = server.client.infer("lung", CASES[0], {"result_extension": ".nrrd", "result_dtype": "uint8"})
     assert same_grid(sitk.ReadImage(path), sitk.ReadImage(str(studies / f"{CASES[0]}.nii.gz")))
