@@ -158,6 +158,11 @@ class PatchDataset(IterableDataset):  # type: ignore[type-arg]
             return [(label > 0).float()]
         return [(label == value).float() for value in range(1, self.labels + 1)]
 
+    @property
+    def has_foreground(self) -> bool:
+        """Whether any mask holds a label."""
+        return bool(self._pixels[:, -self.labels :].any())
+
     def __len__(self) -> int:
         """Batches per epoch in this process."""
         return max(1, self.patches // _rank_and_processes()[1] // self.batch_size)

@@ -63,6 +63,11 @@ class SliceDataset(Dataset):  # type: ignore[type-arg]
         self.index += [(len(self.volumes), k) for k in range(volume["image"].shape[-1])]
         self.volumes.append(volume)
 
+    @property
+    def has_foreground(self) -> bool:
+        """Whether any mask holds a label."""
+        return any(bool(volume["label"].any()) for volume in self.volumes)
+
     def __len__(self) -> int:
         return len(self.index)
 

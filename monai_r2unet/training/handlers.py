@@ -335,7 +335,16 @@ def attach(
             and so are its weights and results.
         resume_from: Checkpoint to resume from; empty for a new training.
         writes: Whether this process writes the files: the first of a job.
+
+    Raises:
+        InputError: all masks of the training are empty.
     """
+    dataset: Any = getattr(trainer.state.dataloader or getattr(trainer, "data_loader", None), "dataset", None)
+    if not getattr(dataset, "has_foreground", True):
+        raise InputError(
+            f"all {len(dataset.data)} masks of the training are empty, so there is nothing to learn: check what was "
+            "exported"
+        )
     evaluator.add_event_handler(Events.EPOCH_COMPLETED, early_stop)
     if writes:
         best_saver.attach(evaluator)
