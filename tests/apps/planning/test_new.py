@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from monai.bundle import ConfigParser, verify_metadata
+from monai.bundle import ConfigParser, create_workflow, verify_metadata, verify_net_in_out
 from PIL import Image
 
 from monai_r2unet import Segmenter
@@ -134,6 +134,27 @@ def test_a_complete_bundle_is_written_that_needs_no_trust(
     mask = Segmenter("./task", "cpu")(entry["image"])
     assert mask.GetSize() == sitk.ReadImage(entry["label"]).GetSize()
     assert not list(Path().glob(".task*"))
+
+
+def test_the_zoos_checks_pass_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["new", "task", str(write_volumes(Path("data").absolute()))]) == 0
+    moved = Path("elsewhere/moved").absolute()
+    moved.parent.mkdir()
+    Path("task").rename(moved)
+    torch.save(InferenceConfig(moved, "cpu").part("network_def").state_dict(), moved / "models" / "model.pt")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    given = {"meta_file": str(moved / "configs" / "metadata.json"), "bundle_root": str(moved)}
+    for kind in ("train", "inference"):
+        config = str(moved / "configs" / f"{kind}.json")
+        verify_net_in_out("network_def", config_file=config, device="cpu", **given)
+        workflow = create_workflow(
+            workflow_type=kind,
+            config_file=config,
+            logging_file=str(moved / "configs" / "logging.conf"),
+            **{**given, "output_dir": str(tmp_path / "out"), "device": "cpu"},
+        )
+        assert workflow.check_properties() == []
 
 
 def test_a_side_in_a_name_forbids_mirror_images(capsys: pytest.CaptureFixture[str]) -> None:
