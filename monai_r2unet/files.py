@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,7 @@ def temporary_name(path: Path, ending: str = "") -> Path:
         with contextlib.suppress(OSError):  # another process may remove it too
             if left.fullmatch(other.name) and time.time() - other.stat().st_mtime > ABANDONED:
                 shutil.rmtree(other) if other.is_dir() else other.unlink()
-    return path.with_name(f".{stem}.{uuid.uuid4().hex[:8]}{ending}")
+    return path.with_name(f".{stem}.{os.urandom(4).hex()}{ending}")
 
 
 def short_name(name: str, more: int) -> str:

@@ -62,7 +62,7 @@ EXPRESSIONS = [
         r"\$import os",
         r"\$import monai_r2unet(\.[a-z_][a-z0-9_]*)*",
         rf"\$'\.' if os\.path\.isfile\('configs/metadata\.json'\) else {TEXT}",
-        r"\$monai_r2unet\.workflow\.bundle_root\(\) or "
+        r"\$monai_r2unet\.bundle\.workflow\.bundle_root\(\) or "
         rf"\('\.' if os\.path\.isfile\('configs/metadata\.json'\) else {TEXT}\)",
         rf"\${NAME} \+ {TEXT}",
         rf"\${NAME} is None",
@@ -73,7 +73,7 @@ EXPRESSIONS = [
         r"\$@network_def\.to\(@device, memory_format=torch\.channels_last\)",
         r"\$@evaluator\.run\(\)",
         r"\$monai\.utils\.set_determinism\(seed=0\)",
-        r"\$monai_r2unet\.workflow\.check_options\(\)",
+        r"\$monai_r2unet\.bundle\.workflow\.check_options\(\)",
         r"\$monai_r2unet\.errors\.say_it_plainly\(\)",
         r"\$monai_r2unet\.networks\.weights\.load_weights\(@network, @ckpt_path\)",
         r"\$\[\{'image': entry\['image'\]\} for entry in "

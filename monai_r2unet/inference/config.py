@@ -13,8 +13,8 @@ from monai.transforms import Compose
 from torch import nn
 
 import monai_r2unet.networks  # noqa: F401  # makes them known to MONAI: a bundle may name one R2UNet
-from monai_r2unet.devices import is_out_of_memory
 from monai_r2unet.errors import InputError, find_input_error, first_line
+from monai_r2unet.networks.devices import is_out_of_memory
 
 __all__ = ["InferenceConfig", "blame"]
 

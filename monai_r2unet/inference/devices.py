@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from monai_r2unet.devices import working_device
 from monai_r2unet.errors import InputError, first_line
+from monai_r2unet.networks.devices import working_device
 
 __all__ = ["choose_device", "list_devices"]
 

@@ -14,9 +14,9 @@ from monai.utils import convert_to_dst_type, convert_to_tensor
 from torch import nn
 from torch.nn import functional
 
-from monai_r2unet.devices import copy_on_cpu, is_out_of_memory
 from monai_r2unet.errors import InputError, NotEnoughMemoryError
 from monai_r2unet.inference.precision import fastest_type, run_exact, run_fast
+from monai_r2unet.networks.devices import copy_on_cpu, is_out_of_memory
 from monai_r2unet.transforms.fit import (
     field_of_view_scale,
     fit_in_plane,

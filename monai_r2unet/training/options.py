@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from monai_r2unet.devices import working_device
 from monai_r2unet.errors import InputError, first_line
+from monai_r2unet.networks.devices import working_device
 
 if TYPE_CHECKING:
     import torch

@@ -15,12 +15,12 @@ from torch import nn
 from monai_r2unet.apps.cli.doctor import examine, format_examination
 from monai_r2unet.apps.worker.protocol import Request
 from monai_r2unet.apps.worker.runner import _explain
-from monai_r2unet.devices import copy_on_cpu, is_out_of_memory
 from monai_r2unet.errors import InputError
 from monai_r2unet.inference import devices, inferers, precision
 from monai_r2unet.inference.devices import choose_device, list_devices
 from monai_r2unet.inference.inferers import MixedPrecisionInferer, SliceBySliceInferer
 from monai_r2unet.inference.precision import fastest_type, run_exact
+from monai_r2unet.networks.devices import copy_on_cpu, is_out_of_memory
 from tests.helpers.bundle_runs import REPOSITORY
 
 GIB = 2**30

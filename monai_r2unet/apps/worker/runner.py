@@ -14,7 +14,6 @@ import torch
 
 from monai_r2unet.apps.worker.protocol import Answer, Request
 from monai_r2unet.apps.worker.run import Cancelled, Run
-from monai_r2unet.devices import is_out_of_memory
 from monai_r2unet.errors import InputError, NotEnoughMemoryError, OutputError, find_input_error, sentence_of
 from monai_r2unet.files import temporary_name
 from monai_r2unet.images.masks import check_mask_output, check_mask_source, write_mask
@@ -22,6 +21,7 @@ from monai_r2unet.images.reading import read_image_with_notes
 from monai_r2unet.images.slices import put_slices, take_slices
 from monai_r2unet.inference.reports import densities
 from monai_r2unet.inference.segmenter import Segmenter
+from monai_r2unet.networks.devices import is_out_of_memory
 
 __all__ = ["Runner"]
 
