@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from monai_r2unet.bundle.safe_config import first_unsafe_of
 from monai_r2unet.errors import InputError
 from monai_r2unet.files import sha256
 
@@ -195,6 +194,8 @@ def find_bundle(name: str | os.PathLike[str], *, trusted: bool = False, inferenc
     root = root.resolve()
     if trusted or root in [bundle.root.resolve() for bundle in shipped.values()]:
         return Bundle(root)
+    from monai_r2unet.bundle.safe_config import first_unsafe_of  # its patterns take 20 ms to compile
+
     unsafe = first_unsafe_of(root / "configs" / "inference.json") if inference_only else "a training"
     if unsafe is not None:
         raise InputError(
