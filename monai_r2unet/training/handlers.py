@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
-import numpy as np
-import numpy.typing as npt
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import EarlyStopping, ProgressBar
@@ -23,16 +21,15 @@ from monai_r2unet._borrowed import checkpoints_of, remember_best
 from monai_r2unet.errors import InputError
 from monai_r2unet.files import write_json, written_whole
 from monai_r2unet.metrics.figures import best_median_worst, learning_curve, overlays
-from monai_r2unet.metrics.labels import confusion_table, counts_of, decide, mean_over_labels, reference_of
-from monai_r2unet.metrics.measures import measures_of
 from monai_r2unet.metrics.tables import format_measures
 from monai_r2unet.networks.weights import is_whole
 from monai_r2unet.provenance import versions
 from monai_r2unet.training.distributed import share
+from monai_r2unet.training.examples import collect_slices
 from monai_r2unet.training.resuming import check_fits, keep_earlier, set_aside
 from monai_r2unet.training.trained_bundle import TrainedBundle
 
-__all__ = ["AtomicCheckpointSaver", "TrainingProgress", "TrainingReport", "attach", "displayable", "slice_name"]
+__all__ = ["AtomicCheckpointSaver", "TrainingProgress", "TrainingReport", "attach"]
 
 
 class AtomicCheckpointSaver(CheckpointSaver):
@@ -227,7 +224,7 @@ class TrainingReport:
             network.load_state_dict(torch.load(self.best_weights, map_location="cpu", weights_only=True))
         share(network)  # the first process may be the only one whose host has the file
         slices: list[dict[str, Any]] = []
-        collect = self.validator.add_event_handler(Events.ITERATION_COMPLETED, _collect_slices, slices)
+        collect = self.validator.add_event_handler(Events.ITERATION_COMPLETED, collect_slices, slices)
         best_before = self.validator.state.best_metric, self.validator.state.best_metric_epoch
         # Logged for the best epoch, whose measures are already in TensorBoard.
         self.validator.run(best_before[1] if best_before[1] > 0 else trainer.state.epoch)
@@ -266,46 +263,6 @@ def _loss(output: Any) -> float:
     """The loss in the state of MONAI's trainer: a list of decollated outputs, or one mapping."""
     first = output[0] if isinstance(output, list) else output
     return float(torch.as_tensor(first["loss"]).detach())
-
-
-def _collect_slices(validator: Engine, slices: list[dict[str, Any]]) -> None:
-    # With postprocessing the engine decollates its batch: a list of slices, like its output.
-    for item, drawn in zip(validator.state.output, validator.state.batch, strict=True):
-        if "case" not in drawn:  # patches are too small to be shown
-            continue
-        pred = torch.as_tensor(item["pred"])
-        prediction, label = decide(pred, 0.5), reference_of(torch.as_tensor(item["label"]), pred)
-        if "fov" in drawn:
-            prediction, label = (
-                mask * (torch.as_tensor(drawn["fov"]) > 0).to(mask.device) for mask in (prediction, label)
-            )
-        if not (prediction.any() or label.any()):
-            continue
-        table = confusion_table(prediction, label, max(1, len(pred) - 1))
-        each = [measures_of(counts_of(table, value), None) for value in range(1, len(table))]
-        slices.append(
-            {
-                "image": displayable(torch.as_tensor(item["image"])),
-                "label": label[0].cpu().numpy(),
-                "prediction": prediction[0].cpu().numpy(),
-                "dice": mean_over_labels(each, table)["dice"],
-                "name": slice_name(drawn),
-            }
-        )
-
-
-def slice_name(drawn: Mapping[str, Any]) -> str:
-    """Name of an item of a bundle's data set: its case and, in a volume, its slice."""
-    return f"{drawn['case']}, slice {int(drawn['slice'])}" if "slice" in drawn else str(drawn["case"])
-
-
-def displayable(image: torch.Tensor) -> npt.NDArray[np.float32]:
-    """Convert a slice (1, X, Y), already from 0 to 1, or a standardised photograph (3, X, Y) to (X, Y) or (X, Y, 3)."""
-    if len(image) == 1:
-        return np.asarray(image[0].cpu())
-    image = image.movedim(0, -1).cpu()
-    low, high = image.amin((0, 1)), image.amax((0, 1))
-    return np.asarray((image - low) / (high - low).clamp_min(1e-6))
 
 
 def attach(

@@ -11,7 +11,7 @@ from torch.utils.data import IterableDataset
 
 from monai_r2unet.images.agreement import agreement_colours
 from monai_r2unet.metrics.labels import decide, reference_of
-from monai_r2unet.training.handlers import displayable, slice_name
+from monai_r2unet.training.examples import displayable, slice_name
 
 __all__ = ["ValidationImages"]
 
