@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from monai_r2unet.images.components import bounding_box
 
-__all__ = ["overview"]
+__all__ = ["LUNG_WINDOW", "overview"]
 
 PANEL = 340  # pixels, width and height of a panel
 GAP = 4

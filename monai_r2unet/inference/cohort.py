@@ -15,18 +15,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from monai_r2unet.errors import InputError, OutputError, Spelling, as_argument, known_error, sentence_of
+from monai_r2unet.errors import InputError, OutputError, Spelling, as_argument
 from monai_r2unet.files import is_there
 from monai_r2unet.images.dicom_files import Chosen
-from monai_r2unet.images.masks import MASK_ENDINGS, check_mask_output, check_mask_source, write_mask, write_preview
-from monai_r2unet.images.reading import read_image, read_image_with_notes
-from monai_r2unet.images.writing import write_image
+from monai_r2unet.images.masks import MASK_ENDINGS
+from monai_r2unet.images.reading import read_image
+from monai_r2unet.inference.cohort_case import Settings, files_of, image_state, rounded, segment_case
 from monai_r2unet.inference.cohort_cases import (
     Case,
     find_cases,
     is_cohort,
     named_like_a_file,
-    state_of,
     usual_ending,
     without_pictures,
 )
@@ -38,7 +37,9 @@ from monai_r2unet.inference.cohort_records import (
     write_record,
     write_tables,
 )
-from monai_r2unet.inference.reports import describe_result, describe_segmenter
+from monai_r2unet.inference.quality import page_entries
+from monai_r2unet.inference.quality_page import write_quality_page
+from monai_r2unet.inference.reports import describe_segmenter
 from monai_r2unet.inference.segmentation import Segmentation
 from monai_r2unet.inference.segmenter import Segmenter
 from monai_r2unet.provenance import versions
@@ -66,6 +67,7 @@ def segment_cohort(
     clean_up: bool = True,
     probabilities: str | os.PathLike[str] | None = None,
     report: str | os.PathLike[str] | None = None,
+    qc: str | os.PathLike[str] | None = None,
     on_case: Callable[[CaseResult, int, int], None] | None = None,
     spelling: Spelling = as_argument,
 ) -> list[CaseResult]:
@@ -86,6 +88,8 @@ def segment_cohort(
         clean_up: See `Segmenter.run`.
         probabilities: Folder for the foreground probabilities of each case, as NIfTI; created if missing.
         report: JSON file for a report on all cases; an existing report is replaced.
+        qc: Folder for a picture of each case and a page that shows them all, the most doubtful first; created if
+            missing.
         on_case: Called after each case with its result, the number of finished cases and their total (in this process).
         spelling: Spelling of options in the messages of failed cases.
 
@@ -99,17 +103,21 @@ def segment_cohort(
     """
     source, dest = Path(source), Path(dest)
     maps = None if probabilities is None else Path(probabilities)
+    pictures = None if qc is None else Path(qc)
+    settings = Settings(allow_nonfinite, scale, clean_up, series, maps, pictures, spelling)
     rank, count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    cases = find_cases(source, [dest] if maps is None else [dest, maps], tell=rank == 0)
+    folders = {"the masks": dest, "the probabilities": maps, "the pictures": pictures}
+    wanted = {what: folder for what, folder in folders.items() if folder is not None}
+    cases = find_cases(source, wanted.values(), tell=rank == 0)
     if ending is not None and ending not in MASK_ENDINGS:
         raise InputError(f"masks cannot end with {ending!r}, expected one of {', '.join(MASK_ENDINGS)}")
-    if maps is not None and maps.resolve() == dest.resolve():
-        raise InputError(f"{maps} is the folder of the masks: give the probabilities a folder of their own")
+    for what, folder in list(wanted.items())[1:]:
+        if folder.resolve() == dest.resolve():
+            raise InputError(f"{folder} is the folder of the masks: give {what} a folder of their own")
     if report is not None:
         check_report(Path(report))
-    _make_folder(dest, source, "the masks")
-    if maps is not None:
-        _make_folder(maps, source, "the probabilities")
+    for what, folder in wanted.items():
+        _make_folder(folder, source, what)
     segmenter = load()
     cases = without_pictures(cases, segmenter.bundle, source, tell=rank == 0)
     outputs = {case.name: f"{case.name}{ending or usual_ending(case)}" for case in cases}
@@ -125,11 +133,9 @@ def segment_cohort(
             output, before = dest / outputs[case.name], records.get(case.name)
             if before is not None and before.output != output.name:
                 before = None  # of an earlier run with another ending
-            result = None if overwrite else _known(output, case, before, maps)
+            result = None if overwrite else _known(output, case, before, settings)
             if result is None:
-                result = _segment_case(
-                    case, output, segmenter, allow_nonfinite, scale, clean_up, maps, series, spelling
-                )
+                result = segment_case(case, output, segmenter, settings)
             if result.status != "skipped" or before is None:
                 result = _recorded(result, dest)
                 unlisted += 1
@@ -146,6 +152,9 @@ def segment_cohort(
         raise
     about = {"input": str(source), "output": str(dest), **describe_segmenter(segmenter), "versions": versions()}
     write_tables(dest, outputs, None if report is None else Path(report), about)
+    if pictures is not None:
+        known = [record for record in read_records(dest).values() if record.case in outputs]
+        write_quality_page(f"{source.resolve().name}: {segmenter.bundle.name}", page_entries(known, pictures), pictures)
     return results
 
 
@@ -176,10 +185,9 @@ def _make_folder(folder: Path, source: Path, what: str) -> None:
         raise InputError(f"the folder {folder} is not writable: choose another one or change its permissions")
 
 
-def _known(output: Path, case: Case, before: CaseResult | None, maps: Path | None) -> CaseResult | None:
-    """The result of a case whose mask (and probabilities) already exist; otherwise ``None``."""
-    needed = [output] if maps is None else [output, maps / f"{case.name}{MAP_ENDING}"]
-    if not all(is_there(path) and path.is_file() for path in needed):
+def _known(output: Path, case: Case, before: CaseResult | None, settings: Settings) -> CaseResult | None:
+    """The result of a case whose files already exist; otherwise ``None``."""
+    if not all(is_there(path) and path.is_file() for path in files_of(case, output, settings)):
         return None
     if before is not None and (before.status == "failed" or _is_replaced(case, before, output)):
         return None
@@ -189,7 +197,7 @@ def _known(output: Path, case: Case, before: CaseResult | None, maps: Path | Non
     else:  # made by another program, or this one was killed just after writing the mask
         with contextlib.suppress(InputError):
             mask = Segmentation(read_image(output))
-            voxels, millilitres = mask.voxels, _rounded(mask.millilitres)
+            voxels, millilitres = mask.voxels, rounded(mask.millilitres)
     return CaseResult(
         case.name,
         "skipped",
@@ -197,89 +205,17 @@ def _known(output: Path, case: Case, before: CaseResult | None, maps: Path | Non
         voxels,
         millilitres,
         message="the mask was there already",
-        image_state=_state_of(case),
+        image_state=image_state(case),
     )
 
 
 def _is_replaced(case: Case, before: CaseResult, output: Path) -> bool:
     """Whether a case has another image than the one that its mask was made from."""
     if before.image_state:
-        return before.image_state != _state_of(case)
+        return before.image_state != image_state(case)
     with contextlib.suppress(OSError):  # of an earlier version
         return case.path.stat().st_mtime > output.stat().st_mtime
     return True
-
-
-def _state_of(case: Case) -> str:
-    try:
-        return state_of(case.path)
-    except OSError:  # whoever reads it says why
-        return ""
-
-
-def _segment_case(
-    case: Case,
-    output: Path,
-    segmenter: Segmenter,
-    allow_nonfinite: int,
-    scale: float | str | None,
-    clean_up: bool,
-    maps: Path | None,
-    series: Chosen,
-    spelling: Spelling,
-) -> CaseResult:
-    started = time.perf_counter()
-    made_with = describe_segmenter(segmenter)
-    image_state = _state_of(case)
-    series = series if case.path.is_dir() else None
-    try:
-        check_mask_output(output, case.path, overwrite=True)
-        image, notes = read_image_with_notes(case.path, series=series)
-        seconds = {"read": time.perf_counter() - started}
-        check_mask_source(output, bundle=segmenter.bundle, source=case.path, series=series)
-        result = segmenter.run(
-            image,
-            allow_nonfinite=allow_nonfinite,
-            scale=scale,
-            clean_up=clean_up,
-            probabilities=maps is not None,
-        )
-        segmented = time.perf_counter()
-        if result.probabilities is not None and maps is not None:  # first: an existing mask means a complete case
-            write_image(result.probabilities, maps / f"{case.name}{MAP_ENDING}", overwrite=True)
-        write_preview(result.mask, output, bundle=segmenter.bundle)
-        write_mask(result.mask, output, bundle=segmenter.bundle, source=case.path, series=series, overwrite=True)
-        seconds["write"] = time.perf_counter() - segmented
-    except Exception as error:  # no failure of one case may stop the others
-        if known_error(error) is None:
-            logger.exception("case %s", case.name)
-        return CaseResult(
-            case.name,
-            "failed",
-            output.name,
-            message=sentence_of(error, spelling),
-            made_with=made_with,
-            details={"input": str(case.path)},
-            image_state=image_state,
-        )
-    found = describe_result(image, result, segmenter.bundle, notes, seconds)
-    nothing = [] if result.voxels else ["nothing was found, so that the mask is empty"]
-    return CaseResult(
-        case.name,
-        "done" if result.voxels else "empty",
-        output.name,
-        found.pop("voxels"),
-        _rounded(found.pop("millilitres")),
-        round(time.perf_counter() - started, 3),
-        "; ".join(found["warnings"] + nothing),
-        made_with,
-        {"input": str(case.path), **found},
-        image_state,
-    )
-
-
-def _rounded(number: float | None) -> float | None:
-    return None if number is None else round(number, 3)
 
 
 def _check_same_weights(

@@ -60,6 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also write the foreground probabilities; for a folder of cases, a folder",
     )
     parser.add_argument("--report", metavar="FILE.json", help="also write a report: input, settings, versions, results")
+    parser.add_argument(
+        "--qc",
+        metavar="FILE.png",
+        help="also write a picture of the case; for a folder of cases, a folder with a page, the most doubtful first",
+    )
     parser.add_argument("--allow-nonfinite", type=int, default=0, metavar="N", help="accept N NaN or infinite voxels")
     parser.add_argument("--overwrite", action="store_true", help="replace existing output")
 
@@ -85,6 +90,7 @@ def _segment_image(options: argparse.Namespace) -> int:
     from monai_r2unet.images.masks import check_mask_output, check_mask_source, write_mask, write_preview
     from monai_r2unet.images.reading import read_image_with_notes
     from monai_r2unet.images.writing import check_output, check_place, write_image
+    from monai_r2unet.inference.quality import check_picture, doubt, write_picture
     from monai_r2unet.inference.reports import describe_result, describe_segmenter
     from monai_r2unet.provenance import versions
 
@@ -93,7 +99,9 @@ def _segment_image(options: argparse.Namespace) -> int:
         check_output(options.probabilities, overwrite=options.overwrite)
     if options.report:
         check_place(options.report, overwrite=options.overwrite)
-    _check_distinct(options.input, options.output, options.probabilities, options.report)
+    if options.qc:
+        check_picture(options.qc, overwrite=options.overwrite)
+    _check_distinct(options.input, options.output, options.probabilities, options.report, options.qc)
 
     started = time.perf_counter()
     # Read the image first: it fails more often than the bundle, and faster.
@@ -107,7 +115,7 @@ def _segment_image(options: argparse.Namespace) -> int:
     with ProgressBar("Segmenting") as bar:
         result = segmenter.run(
             image,
-            probabilities=bool(options.probabilities),
+            probabilities=bool(options.probabilities or options.qc),
             allow_nonfinite=options.allow_nonfinite,
             scale=options.scale,
             clean_up=not options.no_clean_up,
@@ -116,8 +124,10 @@ def _segment_image(options: argparse.Namespace) -> int:
     for sentence in result.warnings:
         say(f"warning: {sentence}")
     segmented = time.perf_counter()
-    if result.probabilities is not None:
+    if options.probabilities:
         write_image(result.probabilities, options.probabilities, overwrite=options.overwrite)
+    if options.qc:
+        write_picture(image, result, segmenter.bundle, Path(options.qc))
     write_preview(result.mask, options.output, bundle=segmenter.bundle)
     write_mask(
         result.mask,
@@ -134,6 +144,7 @@ def _segment_image(options: argparse.Namespace) -> int:
             "output": str(options.output),
             **describe_segmenter(segmenter),
             **describe_result(image, result, segmenter.bundle, notes, around),
+            **({"doubt": doubt(result)} if options.qc else {}),
             "versions": versions(),
         }
         write_json(report, options.report)
@@ -179,6 +190,7 @@ def _segment_cohort(options: argparse.Namespace) -> int:
             clean_up=not options.no_clean_up,
             probabilities=options.probabilities,
             report=options.report,
+            qc=options.qc,
             on_case=tell,
             spelling=as_switch,
         )

@@ -318,7 +318,7 @@ def test_a_fault_of_ours_is_not_passed_off_as_bad_input(
 
 
 def test_segment_writes_mask_probabilities_and_report(run: Run, work: Path, bundles: Path) -> None:
-    outputs = ["--probabilities", "p.nrrd", "--report", "r.json"]
+    outputs = ["--probabilities", "p.nrrd", "--report", "r.json", "--no-clean-up"]
     code, out, err = run("segment", "ct.nii.gz", "mask.nii.gz", "--bundle", "lung", "--device", "cpu", *outputs)
     assert (code, err) == (0, "")
     mask, image = read_image("mask.nii.gz"), read_image("ct.nii.gz")
@@ -333,6 +333,8 @@ def test_segment_writes_mask_probabilities_and_report(run: Run, work: Path, bund
     report = json.loads(Path("r.json").read_text())
     seconds, versions = report.pop("seconds"), report.pop("versions")
     assert report.pop("precision") in ("float32", "bfloat16")
+    assert report.pop("labels")[0]["voxels"] == voxels
+    assert report.pop("densitometry")["lung"]["volume_ml"] == pytest.approx(millilitres)
     assert report == {
         "input": "ct.nii.gz",
         "output": "mask.nii.gz",

@@ -21,6 +21,7 @@ from monai_r2unet.errors import InputError
 from monai_r2unet.images.grid import same_grid
 from monai_r2unet.images.reading import read_image
 from monai_r2unet.inference.cohort import segment_cohort
+from monai_r2unet.inference.cohort_records import DENSITIES
 from tests.helpers.lung_examples import small_ct
 from tests.inference.cohort.cohort_examples import BROKEN, MASKS, files, statuses, table
 
@@ -76,7 +77,8 @@ def test_the_command_line_names_failures_and_does_what_is_missing(
     assert re.findall(r"^failed: (\w+): ", err, re.MULTILINE) == BROKEN
     assert "Traceback" not in err
     first = table(tmp_path / "out")
-    assert set(first["0"]) == {"case", "status", "voxels", "millilitres", "seconds", "message"}
+    columns = {"case", "status", "voxels", "millilitres", "seconds", "message"}
+    assert set(first["0"]) == columns | {f"{measure} of lung" for measure in DENSITIES}
     before = files(tmp_path / "out")
     assert set(before) == {f"{case}.nii.gz" for case in MASKS}
 
