@@ -363,7 +363,7 @@ def test_segment_writes_mask_probabilities_and_report(run: Run, work: Path, bund
     # The same again only if asked, and then with the same result.
     before = files(work)
     refused(run, work, ["segment", "ct.nii.gz", "mask.nii.gz", "--bundle", "lung"], ["mask.nii.gz exists"])
-    again = ["--batch-size", "3", "--overwrite"]
+    again = ["--batch-size", "3", "--overwrite", "--no-clean-up"]
     assert run("segment", "ct.nii.gz", "mask.nii.gz", "--bundle", "lung", *again) == (0, out, "")
     assert files(work) == before
 
