@@ -70,7 +70,7 @@ def check_dicom_seg_source(bundle: Bundle, source: str | os.PathLike[str], *, se
         first = slices[0]
         if not first.get("SliceThickness"):
             first.SliceThickness = "1"  # only here: the mask's own when it is written
-        _segmentation(np.zeros((1, first.Rows, first.Columns), np.uint8), slices[:1], bundle, Path(source))
+        _segmentation(np.ones((1, first.Rows, first.Columns), np.uint8), slices[:1], bundle, Path(source))
 
 
 def write_dicom_seg(
