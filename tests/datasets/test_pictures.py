@@ -240,7 +240,7 @@ def test_pairs_that_do_not_fit_are_named(tmp_path: Path) -> None:
     refused(r"Image_01L\.jpg is not a photograph in RGB", Image_01L__jpg=encoded(vessels(0), "JPEG"))
     refused(r"Image_01R\.jpg could not be read", Image_01R__jpg=encoded(fundus(1), "JPEG")[:-300])
     refused(
-        r"the mask .*Image_09L_2ndHO\.png has 3 values from 0 to 2, expected two",
+        r"the mask .*Image_09L_2ndHO\.png holds 2 labels \(the values 0, 1, 2\), but this bundle has one",
         Image_09L_2ndHO__png=encoded(np.random.default_rng(0).integers(0, 3, SIZE).astype(np.uint8), "PNG"),
     )
     refused("no bright disc fills 20%", Image_01L__jpg=encoded(0 * fundus(0), "JPEG"))
