@@ -1,9 +1,9 @@
 """Bring the data that the lung weights are trained on into one folder, each source with its share of the training.
 
-    MONAI_R2UNET_DATA=<data> python -m benchmarks.lung_data lung_data
+    MONAI_R2UNET_DATA=<data> python -m benchmarks.lung_data lung_data [--sides]
 
 Writes volumes, masks and `datalist.json`: LCTSC and the paper's (Kaggle) slices by their split tables, the COVID
-patients of `covid20` by patient. Masks have the right lung as 1 and the left as 2. Each entry's `weight` says how
+patients of `covid20` by patient. With `--sides` the right lung is 1 and the left 2. Each entry's `weight` says how
 often one of its slices is drawn in training relative to others; together the slices of each source are drawn as
 `SHARES` says.
 
@@ -13,9 +13,9 @@ extent that the network's square has at least.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import os
-import sys
 from pathlib import Path
 
 import SimpleITK as sitk
@@ -87,7 +87,11 @@ def as_wide(image: sitk.Image) -> sitk.Image:
 
 def main() -> None:
     """Write the folder."""
-    data, out = Path(os.environ["MONAI_R2UNET_DATA"]) / "lung", Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--sides", action="store_true", help="masks with the right lung as 1 and the left as 2")
+    options = parser.parse_args()
+    data, out = Path(os.environ["MONAI_R2UNET_DATA"]) / "lung", options.folder
     sources = {"lctsc": lctsc(data / "lctsc"), "kaggle": kaggle(data / "kmader"), "covid20": covid20(data / "covid20")}
     datalist: dict[str, list[dict[str, object]]] = {"training": [], "validation": []}
     for kind in ("images", "labels"):
@@ -101,7 +105,8 @@ def main() -> None:
                 entry["weight"] = round(SHARES[source] / slices, 8)
             sitk.WriteImage(sitk.Cast(image, sitk.sitkInt16), str(out / str(entry["image"])), useCompression=True)
             mask.CopyInformation(image)
-            sitk.WriteImage(split_sides(image, mask), str(out / str(entry["label"])), useCompression=True)
+            label = split_sides(image, mask) if options.sides else sitk.Cast(mask != 0, sitk.sitkUInt8)
+            sitk.WriteImage(label, str(out / str(entry["label"])), useCompression=True)
             datalist[split].append(entry)
         print(f"{source}: {slices} slices for training")
     write_datalist(out, datalist)
