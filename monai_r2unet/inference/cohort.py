@@ -146,12 +146,17 @@ def segment_cohort(
             results.append(result)
             if on_case is not None:
                 on_case(result, len(results), len(mine))
+    except OSError as error:  # the folder has gone
+        raise OutputError(dest, error) from error
     except BaseException:
         with contextlib.suppress(OSError):
             write_tables(dest, outputs)
         raise
     about = {"input": str(source), "output": str(dest), **describe_segmenter(segmenter), "versions": versions()}
-    write_tables(dest, outputs, None if report is None else Path(report), about)
+    try:
+        write_tables(dest, outputs, None if report is None else Path(report), about)
+    except OSError as error:  # the folder has gone
+        raise OutputError(dest, error) from error
     if pictures is not None:
         known = [record for record in read_records(dest).values() if record.case in outputs]
         write_quality_page(f"{source.resolve().name}: {segmenter.bundle.name}", page_entries(known, pictures), pictures)

@@ -39,11 +39,11 @@ def run_fast(network: Callable[..., torch.Tensor], images: torch.Tensor, *args: 
 
 def run_exact(network: Callable[..., torch.Tensor], images: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
     """What ``network`` makes of ``images`` (N, C, H, W) in float32: without autocast around it, and without TF32."""
-    convolutions, products = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]
-    before = convolutions.fp32_precision, products.fp32_precision
-    convolutions.fp32_precision = products.fp32_precision = "ieee"
+    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, products.allow_tf32  # not by operator, which torch's export refuses
+    cudnn.allow_tf32 = products.allow_tf32 = False
     try:
         with torch.autocast(images.device.type, enabled=False):
             return network(images.float(), *args, **kwargs).float()
     finally:
-        convolutions.fp32_precision, products.fp32_precision = before
+        cudnn.allow_tf32, products.allow_tf32 = before

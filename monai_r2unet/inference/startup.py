@@ -63,7 +63,8 @@ def open_standard_streams() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, open(descriptor, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
         if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
-            stream.reconfigure(errors=PRINTABLE)
+            with contextlib.suppress(OSError):  # what was printed before cannot be written
+                stream.reconfigure(errors=PRINTABLE)
 
 
 @contextlib.contextmanager

@@ -254,9 +254,9 @@ def test_a_full_disk_ends_a_folder_of_cases_in_one_sentence(forks: Forks, bundle
     sitk.WriteImage(small_ct(slices=1), str(tmp_path / "cases" / "a.nrrd"))
     arguments = ["segment", "cases", "out", "--bundle", bundle, "--trust-bundle"]
     code, text = forks("command line", tmp_path, *arguments, file_size=100)
-    assert code == 1
-    assert re.fullmatch(r"error: .+ could not be written \(.+\): is the disk full, .+\n", text), text
-    assert [path.name for path in (tmp_path / "out").rglob("*")] == [".cases"]
+    assert code == 3  # the next case may find room
+    assert re.search(r"failed: a: .+ could not be written \(.+\): is the disk full, ", text), text
+    assert {path.name for path in (tmp_path / "out").rglob("*")} <= {".cases", "summary.csv"}
     assert forks("command line", tmp_path, *arguments)[0] == 0
 
 

@@ -102,6 +102,8 @@ def test_every_command_runs(guides: str, repository: Path, workspace: Path) -> N
         if words[0] == "Slicer":  # not at hand; what it is given has to be there
             assert (repository / words[-1]).is_dir()
             continue
+        if "organs" in line:  # the reader's own data; tests/apps/planning runs these commands on phantoms
+            continue
         if "monai-r2unet view" in line:  # a server, which the viewer's own tests start in its environment
             continue
         if "monai-r2unet reproduce" in line:
