@@ -184,7 +184,8 @@ def _workflow(
         "recurrences": study.recurrences,
         **({} if observer else {"network_name": run.network}),
         **{key: value for key, value in schedule_of(study).items() if key == "slice_size"},
-        "mirror": False,  # a single pass, like the validation that determines the threshold
+        # A single pass, like the validation that determines the threshold; for CT there is no other.
+        **({} if study.dataset == "lung" else {"mirror": False}),
         **overrides,
     }
     logger = logging.getLogger("monai.bundle.workflows")
