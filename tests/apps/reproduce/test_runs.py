@@ -189,15 +189,14 @@ def test_volumes_and_a_failed_run(tmp_path: Path, reproduce: Reproduce) -> None:
     data, out = write_lungs(tmp_path / "data"), tmp_path / "out"
     options = ["lung", "--data", data, "--out", out, "--name", "lctsc", "--networks", "ForwardUNet", "--device", "cpu"]
     options += ["--epochs", 1, "--slice_size", 32, "--batch_size", 4, "--seeds", 0, 1]
-    broken = out / "runs" / "lctsc-paper-ForwardUNet-t2-seed0"
-    broken.parent.mkdir(parents=True)
-    broken.write_text("a file where a folder should be")
+    broken = out / "runs" / "lctsc-paper-ForwardUNet-t2-seed0" / "log.txt"
+    broken.mkdir(parents=True)
     code, table, err = reproduce(*options)
     assert code == 3
     assert re.findall(r"^failed: (\S+): ", err, re.MULTILINE) == ["lctsc-paper-ForwardUNet-t2-seed0"]
     assert list(results(out)) == ["lctsc-paper-ForwardUNet-t2-seed1"]
     assert re.search(r"\| ForwardUNet \| whole image \|.*\| 1 \|", table)
-    broken.unlink()
+    broken.rmdir()
     code, table, err = reproduce(*options)
     assert (code, err.count(": done\n")) == (0, 1)
     assert re.search(r"\| ForwardUNet \| whole image \|.*\| 0, 1 \|", table)
