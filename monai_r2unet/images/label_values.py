@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from monai_r2unet.errors import InputError
 
-__all__ = ["checked_labels", "distinct_values", "grey_of", "shown_values"]
+__all__ = ["checked_labels", "counts_of", "distinct_values", "grey_of", "shown_values"]
 
 SOFT = 8  # more values than that are smoothed edges or compression, where they reach the type's maximum
 MOST_SHOWN = 6
@@ -85,9 +85,14 @@ def distinct_values(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The distinct values, in ascending order: counted where they fit into a byte, which is faster than sorting."""
     if values.size == 0 or values.dtype.kind == "b" or not 0 <= values.min() <= values.max() <= 255:
         return np.unique(values)
-    parts = values if values.ndim > 1 else values[None]
-    counts = np.sum([np.bincount(part.astype(np.uint8).ravel(), minlength=256) for part in parts], axis=0)
-    return np.flatnonzero(counts)
+    return np.flatnonzero(counts_of(values.astype(np.uint8, copy=False)))
+
+
+def counts_of(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """How often each of 256 values occurs. Part by part: numpy counts in copies of eight bytes a value."""
+    parts = labels if labels.ndim > 1 else labels[None]
+    counts: npt.NDArray[np.int64] = np.sum([np.bincount(part.ravel(), minlength=256) for part in parts], axis=0)
+    return counts
 
 
 def shown_values(found: npt.NDArray[Any]) -> str:

@@ -20,7 +20,7 @@ from monai_r2unet.files import is_there
 from monai_r2unet.images.dicom_files import Chosen
 from monai_r2unet.images.masks import MASK_ENDINGS
 from monai_r2unet.images.reading import read_image
-from monai_r2unet.inference.cohort_case import Settings, files_of, image_state, rounded, segment_case
+from monai_r2unet.inference.cohort_case import Settings, files_of, image_state, segment_case
 from monai_r2unet.inference.cohort_cases import (
     Case,
     find_cases,
@@ -34,6 +34,7 @@ from monai_r2unet.inference.cohort_records import (
     CaseResult,
     check_report,
     read_records,
+    rounded,
     write_record,
     write_tables,
 )
@@ -146,17 +147,12 @@ def segment_cohort(
             results.append(result)
             if on_case is not None:
                 on_case(result, len(results), len(mine))
-    except OSError as error:  # the folder has gone
-        raise OutputError(dest, error) from error
     except BaseException:
         with contextlib.suppress(OSError):
             write_tables(dest, outputs)
         raise
     about = {"input": str(source), "output": str(dest), **describe_segmenter(segmenter), "versions": versions()}
-    try:
-        write_tables(dest, outputs, None if report is None else Path(report), about)
-    except OSError as error:  # the folder has gone
-        raise OutputError(dest, error) from error
+    write_tables(dest, outputs, None if report is None else Path(report), about)
     if pictures is not None:
         known = [record for record in read_records(dest).values() if record.case in outputs]
         write_quality_page(f"{source.resolve().name}: {segmenter.bundle.name}", page_entries(known, pictures), pictures)

@@ -14,12 +14,12 @@ from monai_r2unet.images.masks import check_mask_output, check_mask_source, writ
 from monai_r2unet.images.reading import read_image_with_notes
 from monai_r2unet.images.writing import write_image
 from monai_r2unet.inference.cohort_cases import Case, state_of
-from monai_r2unet.inference.cohort_records import CaseResult
+from monai_r2unet.inference.cohort_records import CaseResult, rounded
 from monai_r2unet.inference.quality import doubt, write_picture
 from monai_r2unet.inference.reports import describe_result, describe_segmenter
 from monai_r2unet.inference.segmenter import Segmenter
 
-__all__ = ["Settings", "files_of", "image_state", "rounded", "segment_case"]
+__all__ = ["Settings", "files_of", "image_state", "segment_case"]
 
 MAP_ENDING = ".nii.gz"  # ending of the files of probabilities
 PICTURE_ENDING = ".png"
@@ -118,8 +118,3 @@ def segment_case(case: Case, output: Path, segmenter: Segmenter, settings: Setti
         {"input": str(case.path), **found, **shown},
         state,
     )
-
-
-def rounded(number: float | None) -> float | None:
-    """A volume in mL as records hold it."""
-    return None if number is None else round(number, 3)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from monai_r2unet.bundle import Bundle
 from monai_r2unet.errors import InputError
 from monai_r2unet.images.dicom_files import is_dicom
-from monai_r2unet.images.formats import READERS
+from monai_r2unet.images.formats import READERS, stem_of
 from monai_r2unet.images.masks import MASK_ENDINGS
 from monai_r2unet.images.photographs import ENDINGS as PHOTOGRAPHS
 
@@ -66,12 +66,11 @@ def find_cases(source: Path, dests: Iterable[Path], tell: bool) -> list[Case]:
     for path in sorted(source.iterdir()):
         if path.name.startswith(".") or any(dest.resolve().is_relative_to(path.resolve()) for dest in dests):
             continue
-        endings = [ending for ending in READERS if path.name.lower().endswith(ending)]
-        if not path.is_dir() and not endings:
+        name = path.name if path.is_dir() else stem_of(path)
+        if name is None:
             if not path.name.lower().endswith(DATA_OF_HEADERS):
                 (slices if _is_dicom_file(path) else others).append(path.name)
             continue
-        name = path.name if path.is_dir() else path.name[: -len(max(endings, key=len))]
         if name in found:
             raise InputError(
                 f"{found[name].path.name} and {path.name} in {source} would both get the mask {name}: rename one"

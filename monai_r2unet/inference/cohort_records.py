@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from monai_r2unet.errors import InputError
+from monai_r2unet.errors import InputError, OutputError
 from monai_r2unet.files import is_there, short_name, write_json, written_whole
 from monai_r2unet.images.writing import check_place
 
-__all__ = ["RECORDS", "CaseResult", "check_report", "read_records", "write_record", "write_tables"]
+__all__ = ["RECORDS", "CaseResult", "check_report", "read_records", "rounded", "write_record", "write_tables"]
 
 COLUMNS = ("case", "status", "voxels", "millilitres", "seconds", "message")
 DENSITIES = ("mean_hu", "median_hu", "std_hu", "p15_hu", "laa950_percent", "opacified_percent")
@@ -67,9 +67,15 @@ def read_records(dest: Path) -> dict[str, CaseResult]:
     """The records of the cases in the folder of masks ``dest``, by name.
 
     Each record is parsed only once: there may be thousands.
+
+    Raises:
+        OutputError: the folder has gone.
     """
-    with os.scandir(dest / RECORDS) as entries:
-        files = [entry for entry in entries if entry.name.endswith(".json") and not entry.name.startswith(".")]
+    try:
+        with os.scandir(dest / RECORDS) as entries:
+            files = [entry for entry in entries if entry.name.endswith(".json") and not entry.name.startswith(".")]
+    except OSError as error:
+        raise OutputError(dest / RECORDS, error) from error
     records: dict[str, CaseResult] = {}
     for entry in sorted(files, key=lambda entry: entry.name):
         with contextlib.suppress(OSError):  # another process may just replace it
@@ -144,14 +150,17 @@ def _row(record: CaseResult) -> dict[str, Any]:
     row = {column: getattr(record, column) for column in COLUMNS}
     labels = record.details.get("labels", [])
     for label in labels if len(labels) > 1 else []:
-        millilitres = label["millilitres"]
         row[f"voxels of {label['name']}"] = label["voxels"]
-        row[f"millilitres of {label['name']}"] = None if millilitres is None else round(millilitres, 3)
+        row[f"millilitres of {label['name']}"] = rounded(label["millilitres"])
     for name, numbers in record.details.get("densitometry", {}).items():
         for measure in DENSITIES:
-            value = numbers[measure]
-            row[f"{measure} of {name}"] = None if value is None else round(value, 2)
+            row[f"{measure} of {name}"] = rounded(numbers[measure], 2)
     return row
+
+
+def rounded(number: float | None, digits: int = 3) -> float | None:
+    """A number as tables and records hold it, a volume in mL by default; ``None`` stays."""
+    return None if number is None else round(number, digits)
 
 
 def _entry(record: CaseResult) -> dict[str, Any]:

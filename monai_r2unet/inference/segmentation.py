@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from monai_r2unet.images.label_values import counts_of
+
 __all__ = ["Segmentation"]
 
 
@@ -48,9 +50,8 @@ class Segmentation:
         """Each label's ``value``, ``name``, ``voxels`` and ``millilitres`` (``None`` for a picture)."""
         if len(self.labels) == 1:
             counts = [self.voxels]
-        else:  # slice by slice: numpy counts in copies of eight bytes a voxel
-            array = sitk.GetArrayViewFromImage(self.mask)
-            counts = np.sum([np.bincount(one.ravel(), minlength=256) for one in array], axis=0)[1:].tolist()
+        else:
+            counts = counts_of(sitk.GetArrayViewFromImage(self.mask))[1:].tolist()
         return [
             {"value": value, "name": name, "voxels": voxels, "millilitres": self._millilitres(voxels)}
             for value, (name, voxels) in enumerate(zip(self.labels, counts, strict=False), start=1)
