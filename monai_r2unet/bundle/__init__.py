@@ -14,6 +14,7 @@ from monai_r2unet.files import sha256
 
 __all__ = ["Bundle", "find_bundle", "list_bundles"]
 
+CONFIGS = ("train", "evaluate", "inference", "multi_gpu_train")  # that every bundle made here has
 MOST_LABELS = 255  # values of a mask in uint8, without 0, the background
 
 _PACKAGE = Path(__file__).resolve().parents[1]

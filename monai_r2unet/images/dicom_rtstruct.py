@@ -22,25 +22,12 @@ from monai_r2unet.files import written_whole
 from monai_r2unet.images.contours import closed_contours
 from monai_r2unet.images.dicom_files import Chosen
 from monai_r2unet.images.dicom_seg import check_dicom_seg
-from monai_r2unet.images.dicom_source import check_repeated, slices_of, source_slices
+from monai_r2unet.images.dicom_source import MAY_BE_EMPTY, check_repeated, slices_of, source_slices
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 __all__ = ["check_dicom_rtstruct", "check_dicom_rtstruct_source", "write_dicom_rtstruct"]
-
-# Patient and study of the source; what it lacks stays empty (type 2).
-REPEATED = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-)
 
 
 def check_dicom_rtstruct(path: str | os.PathLike[str], source: str | os.PathLike[str], *, overwrite: bool) -> None:
@@ -108,10 +95,9 @@ def _structure_set(mask: sitk.Image, slices: Sequence[Dataset], bundle: Bundle) 
     structures.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     structures.SOPClassUID = RTStructureSetStorage
     structures.SOPInstanceUID = generate_uid()
-    if "SpecificCharacterSet" in first:
-        structures.SpecificCharacterSet = first.SpecificCharacterSet
-    for name in REPEATED:
-        setattr(structures, name, first.get(name, ""))
+    structures.SpecificCharacterSet = first.SpecificCharacterSet
+    for name in MAY_BE_EMPTY:
+        setattr(structures, name, first.get(name))
     structures.StudyInstanceUID = first.StudyInstanceUID
     structures.Modality = "RTSTRUCT"
     structures.SeriesInstanceUID = generate_uid()

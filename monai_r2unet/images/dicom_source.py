@@ -17,7 +17,7 @@ from monai_r2unet.images.dicom_files import Chosen, is_chosen, series_files
 if TYPE_CHECKING:
     import pydicom
 
-__all__ = ["check_repeated", "slices_of", "source_slices"]
+__all__ = ["MAY_BE_EMPTY", "check_repeated", "slices_of", "source_slices"]
 
 OFF_GRID = 0.25  # of a voxel: what a slice may lie from where the mask has it; DICOM positions are rounded
 # What every object of a study repeats. Empty where the source has none: their values may be unknown (type 2) ...

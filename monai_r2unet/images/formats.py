@@ -24,7 +24,7 @@ from monai_r2unet.images.nifti import read_nifti
 from monai_r2unet.images.photographs import ENDINGS as PHOTOGRAPHS
 from monai_r2unet.images.photographs import read_photograph
 
-__all__ = ["READERS"]
+__all__ = ["READERS", "stem_of"]
 
 CONTROL = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f]")  # bytes that never occur in text
 METAIMAGE_SERIES = re.compile(r"[^%]*%0?\d*[du][^%]* \d+ \d+ [1-9]\d*")  # a pattern, first, last and step
@@ -223,3 +223,9 @@ READERS: dict[str, Callable[[Path], sitk.Image]] = {
     ".mhd": partial(_read_itk, image_io="MetaImageIO", declared_by=_metaimage_declared),
     **dict.fromkeys(PHOTOGRAPHS, read_photograph),
 }
+
+
+def stem_of(path: Path) -> str | None:
+    """The name of an image's file without its ending, such as ``.nii.gz``; ``None`` of another file."""
+    endings = [ending for ending in READERS if path.name.lower().endswith(ending)]
+    return path.name[: -len(max(endings, key=len))] if endings else None

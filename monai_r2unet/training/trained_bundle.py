@@ -10,11 +10,11 @@ from typing import Any
 
 from torch import nn
 
+from monai_r2unet.bundle import CONFIGS
 from monai_r2unet.files import sha256, temporary_name, write_json, written_whole
 
 __all__ = ["TrainedBundle"]
 
-CONFIGS = ("train", "evaluate", "inference", "multi_gpu_train")
 COPIED = ("LICENSE", "docs/data_license.txt", "configs/logging.conf", "logging.conf")
 
 

@@ -58,14 +58,14 @@ def _pairs(prediction: Path, reference: Path) -> list[tuple[Path, Path]]:
     """The mask and its reference, or the masks of two folders that have the same name but for the ending."""
     if not (prediction.is_dir() and reference.is_dir()):
         return [(prediction, reference)]
-    from monai_r2unet.images.formats import READERS
+    from monai_r2unet.images.formats import stem_of
 
     def masks_of(folder: Path) -> dict[str, Path]:
         found: dict[str, Path] = {}
         for path in sorted(folder.iterdir()):
-            endings = [ending for ending in READERS if path.name.lower().endswith(ending)]
-            if path.is_file() and endings and not path.name.startswith("."):
-                found[path.name[: -len(max(endings, key=len))].removesuffix(".seg")] = path
+            name = stem_of(path)
+            if name is not None and path.is_file() and not path.name.startswith("."):
+                found[name.removesuffix(".seg")] = path
         return found
 
     predictions, references = masks_of(prediction), masks_of(reference)

@@ -61,7 +61,7 @@ def changes_of(plan: Plan) -> dict[str, dict[str, Any]]:
 def _volumes(
     plan: Plan, train: dict[str, Any], inference: dict[str, Any], evaluate: dict[str, Any], activation: dict[str, Any]
 ) -> None:
-    shipped = _evaluation(VOLUMES)
+    shipped = _shipped(VOLUMES, "evaluate")
     scaling, of_volume, beyond = _intensity(plan)
     train |= {
         "min_extent": plan.min_extent,
@@ -97,23 +97,9 @@ def _volumes(
         "inferer#body_above": None,
         "~clean_up": None,  # made for lungs
         "postprocessing#transforms": [
-            {
-                "_target_": "Invertd",
-                "keys": "pred",
-                "transform": "@preprocessing",
-                "orig_keys": "image",
-                "nearest_interp": True,
-                "to_tensor": True,
-            },
-            {
-                "_target_": "SaveImaged",
-                "keys": "pred",
-                "output_dir": "@output_dir",
-                "output_postfix": "mask",
-                "output_dtype": "$np.uint8",
-                "separate_folder": False,
-                "resample": False,
-            },
+            {**transform, "output_postfix": "mask"} if transform["_target_"] == "SaveImaged" else transform
+            for transform in _shipped(VOLUMES, "inference")["postprocessing"]["transforms"]
+            if "RemoveIslandsd" not in transform["_target_"]  # made for lungs
         ],
     }
     evaluate |= {
@@ -125,7 +111,7 @@ def _volumes(
 def _pictures(
     plan: Plan, train: dict[str, Any], inference: dict[str, Any], evaluate: dict[str, Any], activation: dict[str, Any]
 ) -> None:
-    shipped = _evaluation(PICTURES)
+    shipped = _shipped(PICTURES, "evaluate")
     channels = 3 if plan.survey.modality == "rgb" else 1
     channel_dim = -1 if channels == 3 else "no_channel"
     load = {
@@ -179,8 +165,8 @@ def _count(plan: Plan) -> int:
     return len(plan.survey.labels)
 
 
-def _evaluation(bundle: str) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads((find_bundle(bundle).root / "configs" / "evaluate.json").read_text("utf-8"))
+def _shipped(bundle: str, name: str) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((find_bundle(bundle).root / "configs" / f"{name}.json").read_text("utf-8"))
     return config
 
 

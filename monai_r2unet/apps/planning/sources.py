@@ -11,7 +11,7 @@ from typing import Any
 
 from monai_r2unet.datasets.datalist import FILE_NAME, SPLITS, check_form, first_three, read_datalist
 from monai_r2unet.errors import InputError
-from monai_r2unet.images.formats import READERS
+from monai_r2unet.images.formats import stem_of
 
 __all__ = ["Case", "Source", "find_cases"]
 
@@ -112,18 +112,13 @@ def _images(folder: Path) -> dict[str, Path]:
     """The images of a folder by their names without endings; a folder with a DICOM series is an image, too."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        name = path.name if path.is_dir() else _stem(path)
+        name = path.name if path.is_dir() else stem_of(path)
         if path.name.startswith(".") or name is None:
             continue
         if name in found:
             raise InputError(f"{found[name].name} and {path.name} in {folder} have the same name: keep one of them")
         found[name] = path
     return found
-
-
-def _stem(path: Path) -> str | None:
-    endings = [ending for ending in READERS if path.name.lower().endswith(ending)]
-    return path.name[: -len(max(endings, key=len))] if endings else None
 
 
 def _of_datalist(folder: Path) -> Source:
@@ -136,7 +131,7 @@ def _of_datalist(folder: Path) -> Source:
         check_form(folder / FILE_NAME, split, entries)
         for entry in entries:
             image, label = Path(folder, entry["image"]), Path(folder, entry["label"])
-            cases.append(Case(_stem(image) or image.name, image, label, split, entry.get("patient")))
+            cases.append(Case(stem_of(image) or image.name, image, label, split, entry.get("patient")))
     names = content.get("labels")
     return Source(cases, FILE_NAME, tuple(names) if isinstance(names, list) else ())
 
@@ -160,7 +155,7 @@ def _of_dataset(folder: Path) -> Source:
     if isinstance(content.get("training"), list):
         check_form(path, "training", content["training"])
         pairs = [(Path(folder, entry["image"]), Path(folder, entry["label"])) for entry in content["training"]]
-        cases = [Case(_stem(image) or image.name, image, label) for image, label in pairs]
+        cases = [Case(stem_of(image) or image.name, image, label) for image, label in pairs]
         return Source(cases, "dataset.json of the Medical Segmentation Decathlon", labels, modality)
     for name in ("imagesTr", "labelsTr"):
         if not (folder / name).is_dir():

@@ -87,9 +87,10 @@ def survey(
             all masks are empty, or a label is in none.
     """
     names = tuple(labels) or source.labels
-    total = 2 * len(source.cases)
+    unnamed = [] if names else source.cases  # whose masks are read twice: first to count their labels
+    total = len(unnamed) + len(source.cases)
     found = []
-    for done, case in enumerate(source.cases, start=1):
+    for done, case in enumerate(unnamed, start=1):
         found.append(distinct_values(_mask_values(read_image(case.label), case)))
         if progress is not None:
             progress(done, total)
@@ -111,7 +112,7 @@ def survey(
         samples.append(values)
         reaches.append(_reach(image))
         if progress is not None:
-            progress(len(source.cases) + done, total)
+            progress(len(unnamed) + done, total)
     _check_labels_occur(measured, names)
     seen, why = _guess(reaches, len(measured[0].size))
     if source.modality[:2].lower() in ("ct", "mr") and seen in ("ct", "mr"):

@@ -15,14 +15,13 @@ from monai.bundle import ConfigParser
 from monai_r2unet.apps.planning.configs import PICTURES, VOLUMES, changes_of
 from monai_r2unet.apps.planning.description import card_of, metadata_of
 from monai_r2unet.apps.planning.plan import Plan
-from monai_r2unet.bundle import find_bundle
+from monai_r2unet.bundle import CONFIGS, find_bundle
 from monai_r2unet.datasets.datalist import SPLITS, write_datalist
 from monai_r2unet.errors import InputError
 from monai_r2unet.files import temporary_name
 
 __all__ = ["check_destination", "write_bundle"]
 
-CONFIGS = ("train", "evaluate", "inference", "multi_gpu_train")
 IN_ROOT = ("train.json", "metadata.json", "logging.conf")  # MONAI reads them there, too
 
 
