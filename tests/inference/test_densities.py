@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,31 +13,20 @@ import SimpleITK as sitk
 
 from monai_r2unet.apps.cli.main import main
 from monai_r2unet.apps.worker.protocol import Request
+from monai_r2unet.apps.worker.run import Run
 from monai_r2unet.apps.worker.runner import Runner
 from tests.helpers.arrays import values
 from tests.helpers.lung_examples import copy_bundle, small_ct
 
 
-class Run:
-    """A run of the worker that nobody cancels and nobody listens to."""
+class Silent:
+    """A worker to whom nobody listens, and who cancels nothing."""
 
-    def __init__(self, request: Request) -> None:
-        self.request = request
+    cancelled = 0.0
+    changed = threading.Condition()
 
-    def is_cancelled(self) -> bool:
-        return False
-
-    def stop_if_cancelled(self) -> None:
+    def send(self, event: str, **content: object) -> None:
         pass
-
-    def tell(self, event: str, **content: object) -> None:
-        pass
-
-    def begin_writing(self, workspace: Path) -> None:
-        workspace.mkdir()
-
-    def commit(self, written: Path, output: Path) -> None:
-        written.replace(output)
 
 
 def test_report_table_and_worker_agree_with_an_independent_count(tmp_path: Path) -> None:
@@ -67,6 +57,6 @@ def test_report_table_and_worker_agree_with_an_independent_count(tmp_path: Path)
     assert {measure: float(row[f"{measure} of lung"]) for measure in expected} == pytest.approx(expected, abs=0.006)
 
     request = Request(str(bundle), str(cases / "a.nii.gz"), str(tmp_path / "b.nii.gz"), device="cpu", trust_bundle=True)
-    event, answer = Runner().do(Run(request))  # type: ignore[arg-type]
+    event, answer = Runner().do(Run(request, Silent(), 1))
     assert event == "done"
     assert answer["densitometry"]["lung"] == reported

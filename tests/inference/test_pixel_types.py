@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,23 +20,10 @@ from monai_r2unet.images.reading import read_image
 from monai_r2unet.transforms.metatensor import SimpleITKReader, to_metatensor
 from tests.apps.worker.worker_process import NOISY, Client
 from tests.helpers.arrays import values
-from tests.helpers.lung_examples import copy_bundle, small_ct
+from tests.helpers.lung_examples import small_ct
 
 INTEGERS = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"]
 TYPES = [*INTEGERS, "float32", "float64"]
-
-
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = copy_bundle(tmp_path_factory.mktemp("bundles"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("monai_r2unet.bundle._bundles_folder", lambda: folder)
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def segmenter(bundles: Path) -> Segmenter:
-    return Segmenter("lung", "cpu")
 
 
 def array_of(dtype: str) -> np.ndarray:

@@ -19,12 +19,7 @@ from monai_r2unet.inference.quality import doubt
 from monai_r2unet.inference.quality_page import PageEntry, write_quality_page
 from monai_r2unet.inference.segmentation import Segmentation
 from monai_r2unet.inference.segmenter import Segmenter
-from tests.helpers.lung_examples import copy_bundle, small_ct
-
-
-@pytest.fixture(scope="module")
-def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
-    return Segmenter(copy_bundle(tmp_path_factory.mktemp("bundle")) / "lung", "cpu", trust_bundle=True)
+from tests.helpers.lung_examples import small_ct
 
 
 class Page(HTMLParser):
@@ -112,7 +107,7 @@ def test_the_command_writes_the_picture_of_one_image(
 ) -> None:
     sitk.WriteImage(small_ct(), str(tmp_path / "chest.nii.gz"))
     command = ["segment", str(tmp_path / "chest.nii.gz"), str(tmp_path / "mask.nii.gz"), "--device", "cpu"]
-    command += ["--bundle", str(segmenter.bundle.root), "--trust-bundle"]
+    command += ["--bundle", str(segmenter.bundle.root)]
     assert main([*command, "--qc", str(tmp_path / "a.jpg")]) == 2
     assert "expected .png for the picture of a case" in capsys.readouterr().err
     assert main([*command, "--qc", str(tmp_path / "a.png"), "--report", str(tmp_path / "a.json")]) == 0
