@@ -109,16 +109,26 @@ def panel(opened: Any, app: Any, wait: Callable[..., None], monkeypatch: pytest.
 
 @pytest.fixture
 def load(app: Any, workbench: Path) -> Callable[[str], Any]:
-    """Load an image of the workbench as a volume, and its expected mask: (K, J, I), 0 and 1."""
+    """Load an image of the workbench as a volume, and its masks: (K, J, I), 0 and 1.
+
+    ``expected`` is that of the volume; ``uncleaned``, of a chest CT, that of its slices one by one.
+    """
+
+    def load_mask(path: Path) -> Any:
+        import slicer
+
+        # Slicer turns left-handed files round as it loads them: the mask as well as the image.
+        node = slicer.util.loadVolume(str(path))
+        mask = slicer.util.arrayFromVolume(node).copy()
+        slicer.mrmlScene.RemoveNode(node)
+        return mask
 
     def load_volume(name: str) -> SimpleNamespace:
         import slicer
 
         path = workbench / "images" / f"{name}.nrrd"
-        # Slicer turns left-handed files round as it loads them: the mask as well as the image.
-        mask = slicer.util.loadVolume(str(path.with_suffix(".expected.nrrd")))
-        expected = slicer.util.arrayFromVolume(mask).copy()
-        slicer.mrmlScene.RemoveNode(mask)
+        expected = load_mask(path.with_suffix(".expected.nrrd"))
+        uncleaned = path.with_suffix(".uncleaned.nrrd")
         if name in ("picture", "fundus", "cropped"):
             storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
             storage.SetFileName(str(path))
@@ -126,7 +136,9 @@ def load(app: Any, workbench: Path) -> Callable[[str], Any]:
             assert storage.ReadData(volume)
         else:
             volume = slicer.util.loadVolume(str(path))
-        return SimpleNamespace(node=volume, expected=expected)
+        return SimpleNamespace(
+            node=volume, expected=expected, uncleaned=load_mask(uncleaned) if uncleaned.exists() else None
+        )
 
     return load_volume
 

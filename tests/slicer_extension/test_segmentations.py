@@ -116,7 +116,7 @@ def test_some_slices_of_our_segment_are_replaced(panel, wait, manual):
     wait(lambda: not panel.logic.busy)
     panel.parameters.onlySlices = False
     expected = edited.copy()
-    expected[2:4] = ct.expected[2:4]
+    expected[2:4] = ct.uncleaned[2:4]
     np.testing.assert_array_equal(voxels(node, ct.node)[1]["lung_1"], expected)
 
 

@@ -4,9 +4,10 @@
 
 - ``bundles``: ``lung`` and ``eyes`` (colour pictures) with random weights, ``empty`` without weights,
 - ``worker``: starts the worker with these bundles, whatever its arguments,
-- ``images``: a chest CT stored in several ways, and colour pictures, each with its ``.expected.nrrd``: ``picture``
-  (noise), ``fundus`` (twice as large as the network knows it) and ``cropped`` (the same without its dark surround,
-  segmented with the scale that ``FUNDUS_SCALE`` gives by hand).
+- ``images``: a chest CT stored in several ways, each with its ``.expected.nrrd`` and, for tests of single slices,
+  ``.uncleaned.nrrd``, the mask before islands are removed; and colour pictures, each with its ``.expected.nrrd``:
+  ``picture`` (noise), ``fundus`` (twice as large as the network knows it) and ``cropped`` (the same without its dark
+  surround, segmented with the scale that ``FUNDUS_SCALE`` gives by hand).
 """
 
 from __future__ import annotations
@@ -105,15 +106,22 @@ def main() -> None:
 
     images.mkdir()
     bundle._bundles_folder = lambda: bundles
-    for name, image in {**stored_otherwise(chest()), **pictures()}.items():
+    for name, image in stored_otherwise(chest()).items():
         path = images / f"{name}.nrrd"
         sitk.WriteImage(image, str(path))
-        scale = ["--scale", FUNDUS_SCALE] if name == "cropped" else []
-        which = "eyes" if name in pictures() else "lung"
-        code = cli.main(["segment", str(path), str(images / f"{name}.expected.nrrd"), "--bundle", which, *scale])
-        assert code == 0, name
+        segment(path, "expected", "--bundle", "lung")
+        segment(path, "uncleaned", "--bundle", "lung", "--no-clean-up")
     for name, image in pictures().items():
+        path = images / f"{name}.nrrd"
+        sitk.WriteImage(image, str(path))
+        segment(path, "expected", "--bundle", "eyes", *(["--scale", FUNDUS_SCALE] if name == "cropped" else []))
         sitk.WriteImage(image[:, :, 0], str(images / f"{name}.png"))
+
+
+def segment(path: Path, kind: str, *options: str) -> None:
+    """Write an image's mask beside it."""
+    code = cli.main(["segment", str(path), str(path.with_suffix(f".{kind}.nrrd")), *options])
+    assert code == 0, path
 
 
 if __name__ == "__main__":
