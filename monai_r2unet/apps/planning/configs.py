@@ -188,7 +188,10 @@ def _augmentation(plan: Plan) -> list[dict[str, Any]]:
     both = ["image", "label"]
     shift = max(1, (plan.slice_size or 0) // 16)
     spread = 0.1 if plan.window is not None else 0.25
-    mirror = {"_target_": "RandFlipd", "keys": both, "prob": 0.5, "spatial_axis": 0}
+    mirror: dict[str, Any] = {"_target_": "RandFlipd", "keys": both, "prob": 0.5, "spatial_axis": 0}
+    if plan.exchanged:
+        exchange = {"label_key": "label", "exchanged": plan.exchanged}
+        mirror = {"_target_": "monai_r2unet.transforms.mirror.RandMirrord", "keys": both, **exchange, "prob": 0.5}
     return [
         *([mirror] if plan.mirror else []),
         {

@@ -14,7 +14,9 @@ from monai_r2unet.datasets.splits import draw_split, hold_out_validation
 
 __all__ = ["Plan", "make_plan"]
 
-SIDED = re.compile(r"(?:^|[\W_])(left|right|l|r|links|rechts|gauche|droite?)(?:$|[\W_])", re.IGNORECASE)
+OPPOSITE = {"left": "right", "l": "r", "links": "rechts", "linke": "rechte", "gauche": "droit"}
+OPPOSITE |= {right: left for left, right in OPPOSITE.items()} | {"droite": "gauche"}
+SIDED = re.compile(rf"(?<![^\W_])({'|'.join(OPPOSITE)})(?![^\W_])", re.IGNORECASE)
 SIDES = (32, 48, 64, 96, 128, 160, 192, 224, 256)  # pixels; multiples of 16, for four levels of a network
 THIN = 3.0  # pixels; thinner structures are lost where a picture is shrunk
 ITERATIONS = 700  # of a training, unless that is fewer than ten epochs or more than a hundred
@@ -37,6 +39,7 @@ class Plan:
         epochs: Passes over the training images.
         lr: Learning rate.
         mirror: Whether mirror images are shown.
+        exchanged: Pairs of labels that change places in a mirror image.
         reasons: (what, decision, reason), in the order in which they are shown.
     """
 
@@ -51,6 +54,7 @@ class Plan:
     epochs: int
     lr: float
     mirror: bool
+    exchanged: list[list[int]]
     reasons: list[tuple[str, str, str]]
 
     def table(self) -> str:
@@ -111,13 +115,52 @@ def make_plan(survey: Survey, seed: int = 0) -> Plan:
     steps = max(1, images // batch_size)
     epochs = int(np.clip(round(ITERATIONS / steps), 10, 100))
     why.append(("epochs", str(epochs), f"{steps} steps each"))
-    sided = [name for name in survey.labels if SIDED.search(name)]
-    reason = f"{', '.join(sided)} would change sides" if sided else "no label's name has a side"
-    why.append(("mirror images", "no" if sided else "yes", reason))
+    mirror, exchanged = _mirror(survey, why)
     patch = patch_size or slice_size
     return Plan(
-        survey, split, slice_size, min_extent, window, patch, channels, batch_size, epochs, 0.002, not sided, why
+        survey,
+        split,
+        slice_size,
+        min_extent,
+        window,
+        patch,
+        channels,
+        batch_size,
+        epochs,
+        0.002,
+        mirror,
+        exchanged,
+        why,
     )
+
+
+def _mirror(survey: Survey, why: list[tuple[str, str, str]]) -> tuple[bool, list[list[int]]]:
+    """Whether to show mirror images, and which labels change places in them."""
+    names = {_folded(name): value for value, name in enumerate(survey.labels, start=1)}
+    sided = {value: name for name, value in names.items() if SIDED.search(name)}
+    pairs = {value: names.get(SIDED.sub(_other_side, name)) for value, name in sided.items()}
+    alone = [survey.labels[value - 1] for value, partner in pairs.items() if partner is None or pairs[partner] != value]
+    if not sided:
+        why.append(("mirror images", "yes", "no label's name has a side"))
+        return True, []
+    if alone:
+        why.append(("mirror images", "no", f"{', '.join(alone)} would change sides"))
+        return False, []
+    if not survey.volumes:
+        why.append(("mirror images", "no", "in pictures, labels that have a side would change it"))
+        return False, []
+    exchanged = sorted([value, partner] for value, partner in pairs.items() if partner is not None and value < partner)
+    shown = ", ".join(" and ".join(survey.labels[value - 1] for value in pair) for pair in exchanged)
+    why.append(("mirror images", "yes", f"{shown} change places in them"))
+    return True, exchanged
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.lower().split())
+
+
+def _other_side(found: re.Match[str]) -> str:
+    return OPPOSITE[found[1].lower()]
 
 
 def _split(survey: Survey, seed: int) -> dict[str, str]:

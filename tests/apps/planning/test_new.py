@@ -157,13 +157,28 @@ def test_the_zoos_checks_pass_from_another_folder(tmp_path: Path, monkeypatch: p
         assert workflow.check_properties() == []
 
 
-def test_a_side_in_a_name_forbids_mirror_images(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("names", "mirrored", "reason"),
+    [
+        ("liver,kidney", "RandFlipd", "no label's name has a side"),
+        ("upper,bright", "RandFlipd", "no label's name has a side"),
+        ("right lung,left lung", "RandMirrord", "right lung and left lung change places in them"),
+        ("Kidney_L,kidney_R", "RandMirrord", "Kidney_L and kidney_R change places in them"),
+        ("left_lung,heart", None, "left_lung would change sides"),
+        ("left lung,right kidney", None, "left lung, right kidney would change sides"),
+    ],
+)
+def test_mirror_images_exchange_sides_or_are_not_shown(
+    names: str, mirrored: str | None, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_volumes(Path("data"))
-    for names, flips in (("liver,kidney", 1), ("right lung,left_lung", 0), ("upper,bright", 1)):
-        assert main(["new", "task", "data", "--labels", names, "--overwrite"]) == 0
-        transforms = load(Path("task/configs/train.json"))["train"]["random_transforms"]
-        assert sum(one["_target_"] == "RandFlipd" for one in transforms) == flips, names
-    assert "no label's name has a side" in capsys.readouterr().out
+    assert main(["new", "task", "data", "--labels", names]) == 0
+    assert reason in capsys.readouterr().out
+    transforms = load(Path("task/configs/train.json"))["train"]["random_transforms"]
+    kinds = {one["_target_"].rpartition(".")[2]: one for one in transforms}
+    assert {"RandFlipd", "RandMirrord"} & set(kinds) == ({mirrored} if mirrored else set())
+    if mirrored == "RandMirrord":
+        assert kinds[mirrored]["exchanged"] == [[1, 2]]
 
 
 def test_forms_of_data_sets_name_their_labels(tmp_path: Path) -> None:
