@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def segment_cohort(
     source: str | os.PathLike[str],
     dest: str | os.PathLike[str],
     *,
-    ending: str | None = None,
+    endings: Sequence[str] | None = None,
     series: Chosen = None,
     overwrite: bool = False,
     allow_nonfinite: int = 0,
@@ -80,7 +80,8 @@ def segment_cohort(
         load: Function that loads the segmenter; called once, after the folders have been checked.
         source: Folder of cases: image files, and subfolders with one DICOM series each.
         dest: Folder for the masks and ``summary.csv``; created if missing.
-        ending: Ending of the masks, which selects their format; ``None``: ``.png`` for photographs, else ``.nii.gz``.
+        endings: Endings of the masks, which select their formats; each mask is written in all of them, and the records
+            name the first. ``None``: ``.png`` for photographs, else ``.nii.gz``.
         series: UIDs or descriptions of DICOM series, one of which each folder must hold; ``None`` if each holds a
             single series.
         overwrite: Segment all cases again.
@@ -105,13 +106,17 @@ def segment_cohort(
     source, dest = Path(source), Path(dest)
     maps = None if probabilities is None else Path(probabilities)
     pictures = None if qc is None else Path(qc)
-    settings = Settings(allow_nonfinite, scale, clean_up, series, maps, pictures, spelling)
+    first, *further = dict.fromkeys(endings or [None])
+    settings = Settings(
+        allow_nonfinite, scale, clean_up, series, tuple(filter(None, further)), maps, pictures, spelling
+    )
     rank, count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     folders = {"the masks": dest, "the probabilities": maps, "the pictures": pictures}
     wanted = {what: folder for what, folder in folders.items() if folder is not None}
     cases = find_cases(source, wanted.values(), tell=rank == 0)
-    if ending is not None and ending not in MASK_ENDINGS:
-        raise InputError(f"masks cannot end with {ending!r}, expected one of {', '.join(MASK_ENDINGS)}")
+    for ending in endings or []:
+        if ending not in MASK_ENDINGS:
+            raise InputError(f"masks cannot end with {ending!r}, expected one of {', '.join(MASK_ENDINGS)}")
     for what, folder in list(wanted.items())[1:]:
         if folder.resolve() == dest.resolve():
             raise InputError(f"{folder} is the folder of the masks: give {what} a folder of their own")
@@ -121,7 +126,7 @@ def segment_cohort(
         _make_folder(folder, source, what)
     segmenter = load()
     cases = without_pictures(cases, segmenter.bundle, source, tell=rank == 0)
-    outputs = {case.name: f"{case.name}{ending or usual_ending(case)}" for case in cases}
+    outputs = {case.name: f"{case.name}{first or usual_ending(case)}" for case in cases}
     records = read_records(dest)
     if not overwrite:
         _check_same_weights(outputs, records, segmenter, dest)

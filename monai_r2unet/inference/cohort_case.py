@@ -32,6 +32,7 @@ class Settings:
     """How the cases of a cohort are segmented; `segment_cohort` describes the arguments.
 
     Args:
+        further: Endings of the other formats in which the masks are written.
         maps: Folder for the foreground probabilities, if requested.
         pictures: Folder for a picture of each case, if requested.
     """
@@ -40,6 +41,7 @@ class Settings:
     scale: float | str | None = None
     clean_up: bool = True
     series: Chosen = None
+    further: tuple[str, ...] = ()
     maps: Path | None = None
     pictures: Path | None = None
     spelling: Spelling = as_argument
@@ -47,12 +49,17 @@ class Settings:
 
 def files_of(case: Case, output: Path, settings: Settings) -> list[Path]:
     """The files that a case is complete with."""
-    files = [output]
+    files = masks_of(case, output, settings)
     if settings.maps is not None:
         files.append(settings.maps / f"{case.name}{MAP_ENDING}")
     if settings.pictures is not None:
         files.append(settings.pictures / f"{case.name}{PICTURE_ENDING}")
     return files
+
+
+def masks_of(case: Case, output: Path, settings: Settings) -> list[Path]:
+    """The files of a case's mask, ``output`` last."""
+    return [*(output.with_name(f"{case.name}{ending}") for ending in settings.further), output]
 
 
 def image_state(case: Case) -> str:
@@ -69,12 +76,15 @@ def segment_case(case: Case, output: Path, segmenter: Segmenter, settings: Setti
     made_with = describe_segmenter(segmenter)
     state = image_state(case)
     series = settings.series if case.path.is_dir() else None
+    masks = masks_of(case, output, settings)
     shown: dict[str, Any] = {}
     try:
-        check_mask_output(output, case.path, overwrite=True)
+        for path in masks:
+            check_mask_output(path, case.path, overwrite=True)
         image, notes = read_image_with_notes(case.path, series=series)
         seconds = {"read": time.perf_counter() - started}
-        check_mask_source(output, bundle=segmenter.bundle, source=case.path, series=series)
+        for path in masks:
+            check_mask_source(path, bundle=segmenter.bundle, source=case.path, series=series)
         result = segmenter.run(
             image,
             allow_nonfinite=settings.allow_nonfinite,
@@ -89,8 +99,9 @@ def segment_case(case: Case, output: Path, segmenter: Segmenter, settings: Setti
             name = f"{case.name}{PICTURE_ENDING}"
             write_picture(image, result, segmenter.bundle, settings.pictures / name)
             shown = {"picture": name, "doubt": doubt(result)}
-        write_preview(result.mask, output, bundle=segmenter.bundle)
-        write_mask(result.mask, output, bundle=segmenter.bundle, source=case.path, series=series, overwrite=True)
+        for path in masks:
+            write_preview(result.mask, path, bundle=segmenter.bundle)
+            write_mask(result.mask, path, bundle=segmenter.bundle, source=case.path, series=series, overwrite=True)
         seconds["write"] = time.perf_counter() - segmented
     except Exception as error:  # no failure of one case may stop the others
         if known_error(error) is None:

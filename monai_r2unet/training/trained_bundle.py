@@ -28,7 +28,8 @@ class TrainedBundle:
     Args:
         root: Folder of the bundle that is trained.
         dataset_dir: Data that it is trained on.
-        settings: Entries of the training configuration that the inference configuration has too: name -> value.
+        settings: What the training was given for entries that its configurations have: name -> value; ``a#b`` is the
+            entry ``b`` of ``a``.
     """
 
     def __init__(self, root: str, dataset_dir: str, settings: Mapping[str, Any]) -> None:
@@ -81,8 +82,7 @@ class TrainedBundle:
                 config |= {"network_name": type(network).__name__, "recurrences": arguments["recurrences"]}
             config["network_def"] = {**arguments, **kept}
         for key, value in self.settings.items():
-            if key in config:
-                config[key] = value
+            _replace(config, key, value)
         if "dataset_dir" in config:
             config["dataset_dir"] = str(Path(self.dataset_dir).absolute())
         if "bundle_root" in config:
@@ -97,6 +97,17 @@ class TrainedBundle:
             "weights": {"file": "models/model.pt", "sha256": sha256(model), "licence": licence},
             "training": {"bundle": self.root.name, "dataset_dir": str(Path(self.dataset_dir).absolute()), **results},
         }
+
+
+def _replace(config: dict[str, Any], key: str, value: Any) -> None:
+    """Give an entry another value, if there is such an entry."""
+    *outer, name = key.split("#")
+    for part in outer:
+        config = config.get(part, {})
+        if not isinstance(config, dict):  # a reference to another entry, which is replaced itself
+            return
+    if name in config:
+        config[name] = value
 
 
 def _link(source: Path, dest: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from monai_r2unet.apps.cli.arguments import positive
 from monai_r2unet.apps.cli.terminal import EXIT_DONE, EXIT_NOTHING_FOUND, EXIT_SOME_FAILED, ProgressBar, say
@@ -42,6 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FACTOR|PIXELSpx",
         help="retina, if the field of view is not found: factor (0.5), or diameter of the field of view (1400px)",
     )
+    parser.add_argument(
+        "--also",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="write the mask to this file, too, in the format of its ending; repeat it for more",
+    )
     parser.add_argument("--no-clean-up", action="store_true", help="keep the islands of a volume's mask")
     parser.add_argument(
         "--series",
@@ -52,7 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--ending",
-        help="format of the masks of a folder of cases: .nii.gz (default; .png for photographs), .seg.nrrd, .dcm, ...",
+        action="append",
+        help="format of the masks of a folder of cases: .nii.gz (default; .png for photographs), .seg.nrrd, .dcm, ...; "
+        "repeat it for masks in several formats",
     )
     parser.add_argument(
         "--probabilities",
@@ -78,6 +87,8 @@ def run(options: argparse.Namespace) -> int:
         from monai_r2unet.inference.cohort import is_cohort
 
     if is_cohort(options.input, options.output):
+        if options.also:
+            raise InputError("--also is for one image: repeat --ending for the formats of a folder of cases")
         return _segment_cohort(options)
     if options.ending:
         raise InputError("--ending is for a folder of cases: give the mask a name with that ending instead")
@@ -94,14 +105,16 @@ def _segment_image(options: argparse.Namespace) -> int:
     from monai_r2unet.inference.reports import describe_result, describe_segmenter
     from monai_r2unet.provenance import versions
 
-    check_mask_output(options.output, options.input, overwrite=options.overwrite)
+    outputs = [*options.also, options.output]
+    for output in outputs:
+        check_mask_output(output, options.input, overwrite=options.overwrite)
     if options.probabilities:
         check_output(options.probabilities, overwrite=options.overwrite)
     if options.report:
         check_place(options.report, overwrite=options.overwrite)
     if options.qc:
         check_picture(options.qc, overwrite=options.overwrite)
-    _check_distinct(options.input, options.output, options.probabilities, options.report, options.qc)
+    _check_distinct(options.input, *outputs, options.probabilities, options.report, options.qc)
 
     started = time.perf_counter()
     # Read the image first: it fails more often than the bundle, and faster.
@@ -110,7 +123,8 @@ def _segment_image(options: argparse.Namespace) -> int:
         say(f"warning: {sentence}")
     read = time.perf_counter()
     segmenter = _segmenter(options)
-    check_mask_source(options.output, bundle=segmenter.bundle, source=options.input, series=options.series)
+    for output in outputs:
+        check_mask_source(output, bundle=segmenter.bundle, source=options.input, series=options.series)
     loaded = time.perf_counter()
     with ProgressBar("Segmenting") as bar:
         result = segmenter.run(
@@ -128,27 +142,24 @@ def _segment_image(options: argparse.Namespace) -> int:
         write_image(result.probabilities, options.probabilities, overwrite=options.overwrite)
     if options.qc:
         write_picture(image, result, segmenter.bundle, Path(options.qc))
-    write_preview(result.mask, options.output, bundle=segmenter.bundle)
-    write_mask(
-        result.mask,
-        options.output,
-        bundle=segmenter.bundle,
-        source=options.input,
-        series=options.series,
-        overwrite=options.overwrite,
-    )
+    about: dict[str, Any] = {"bundle": segmenter.bundle, "source": options.input, "series": options.series}
+    for output in outputs:
+        write_preview(result.mask, output, bundle=segmenter.bundle)
+        write_mask(result.mask, output, **about, overwrite=options.overwrite)
     if options.report:
         around = {"read": read - started, "load": loaded - read, "write": time.perf_counter() - segmented}
         report = {
             "input": str(options.input),
             "output": str(options.output),
+            **({"also": options.also} if options.also else {}),
             **describe_segmenter(segmenter),
             **describe_result(image, result, segmenter.bundle, notes, around),
             **({"doubt": doubt(result)} if options.qc else {}),
             "versions": versions(),
         }
         write_json(report, options.report)
-    say(f"{options.output}\t{format_extent(result.voxels, result.millilitres)}", result=True)
+    for output in [options.output, *options.also]:
+        say(f"{output}\t{format_extent(result.voxels, result.millilitres)}", result=True)
     for label in result.by_label if len(result.by_label) > 1 else []:
         say(f"  {label['name']}\t{format_extent(label['voxels'], label['millilitres'])}", result=True)
     if result.voxels == 0:
@@ -182,7 +193,7 @@ def _segment_cohort(options: argparse.Namespace) -> int:
             lambda: _segmenter(options),
             options.input,
             options.output,
-            ending=options.ending,
+            endings=options.ending,
             series=options.series,
             overwrite=options.overwrite,
             allow_nonfinite=options.allow_nonfinite,

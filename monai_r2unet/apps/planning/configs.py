@@ -68,6 +68,7 @@ def _volumes(
         "beyond": beyond,
         "~ct_window": None,
         "slice_transform": scaling,
+        "report#bundle#settings": _settings(plan),
         "train#postprocessing": activation,
         "volume_transforms": [
             {
@@ -181,6 +182,15 @@ def _intensity(plan: Plan) -> tuple[dict[str, Any], str, list[float] | None]:
     water = -low / (high - low)
     beyond = [0.05, round(water, 3)] if 0.05 < water < 1 else None
     return window, "@slice_transform", beyond
+
+
+def _settings(plan: Plan) -> dict[str, str]:
+    """What the bundle that a training writes has from its options."""
+    settings = {name: f"@{name}" for name in ("slice_size", "min_extent", "beyond")}
+    if plan.window is not None:
+        for limit in ("a_min", "a_max"):
+            settings |= {f"{where}slice_transform#{limit}": f"%slice_transform#{limit}" for where in ("", "inferer#")}
+    return settings
 
 
 def _augmentation(plan: Plan) -> list[dict[str, Any]]:

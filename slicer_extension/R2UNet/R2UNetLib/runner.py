@@ -107,6 +107,8 @@ class JobRunner:
             device=job.device,
             **({"cpu_fallback": True} if job.cpu_fallback else {}),
             **({} if job.scale is None else {"scale": job.scale}),
+            # A part of a lung that a few slices show must not be taken for an island.
+            **({} if job.slices is None else {"clean_up": False}),
         )
 
     def _on_event(self, event: dict[str, Any]) -> None:

@@ -368,6 +368,30 @@ def test_segment_writes_mask_probabilities_and_report(run: Run, work: Path, bund
     assert files(work) == before
 
 
+def test_a_mask_is_written_in_several_formats(run: Run, work: Path) -> None:
+    also = ["--also", "mask.seg.nrrd", "--also", "mask.mha", "--report", "r.json"]
+    code, out, err = run("segment", "ct.nii.gz", "mask.nii.gz", "--bundle", "lung", *also)
+    assert (code, err) == (0, "")
+    assert [line.split("\t")[0] for line in out.splitlines()] == ["mask.nii.gz", "mask.seg.nrrd", "mask.mha"]
+    for path in ("mask.seg.nrrd", "mask.mha"):
+        np.testing.assert_array_equal(values(path), values("mask.nii.gz"))
+    report = json.loads(Path("r.json").read_text())
+    assert (report["output"], report["also"]) == ("mask.nii.gz", ["mask.seg.nrrd", "mask.mha"])
+
+
+@pytest.mark.parametrize(
+    ("also", "words"),
+    [
+        ("mask.nii.gz", ["mask.nii.gz", "twice"]),
+        ("ct.nii.gz", ["ct.nii.gz exists"]),
+        ("mask.png", ["mask.png", "ct.nii.gz is not a photograph"]),
+        ("mask.dcm", ["mask.dcm", "ct.nii.gz"]),
+    ],
+)
+def test_nothing_is_written_if_one_format_cannot_be(run: Run, work: Path, also: str, words: list[str]) -> None:
+    refused(run, work, ["segment", "ct.nii.gz", "mask.nii.gz", "--bundle", "lung", "--also", also], words)
+
+
 def test_own_weights_are_used(run: Run, work: Path, bundles: Path) -> None:
     write_random_weights(work / "own.pt", seed=1)
     assert run("segment", "ct.nii.gz", "shipped.mha", "--bundle", "lung")[0] == 0

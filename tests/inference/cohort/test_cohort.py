@@ -76,12 +76,26 @@ def test_after_an_interruption_the_table_tells_what_is_there(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        segment_cohort(lambda: segmenter, three, tmp_path / "out", ending=".seg.nrrd", on_case=interrupt)
+        segment_cohort(lambda: segmenter, three, tmp_path / "out", endings=[".seg.nrrd"], on_case=interrupt)
     assert list(table(tmp_path / "out")) == ["a", "b"]
-    results = segment_cohort(lambda: segmenter, three, tmp_path / "out", ending=".seg.nrrd")
+    results = segment_cohort(lambda: segmenter, three, tmp_path / "out", endings=[".seg.nrrd"])
     assert statuses(results) == {"skipped": ["a", "b"], "done": ["c"]}
     assert sitk.ReadImage(str(tmp_path / "out" / "a.seg.nrrd")).GetMetaData("Segment0_Name") == "lung"
     assert [result.voxels for result in results] == [results[2].voxels] * 3
+
+
+def test_masks_in_several_formats_are_complete_or_made_again(segmenter: Segmenter, three: Path, tmp_path: Path) -> None:
+    dest, endings = tmp_path / "out", [".nii.gz", ".seg.nrrd", ".nii.gz"]
+    results = segment_cohort(lambda: segmenter, three, dest, endings=endings)
+    assert statuses(results) == {"done": ["a", "b", "c"]}
+    assert [result.output for result in results] == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
+    for case in "abc":
+        masks = [sitk.GetArrayFromImage(sitk.ReadImage(str(dest / f"{case}{ending}"))) for ending in endings]
+        np.testing.assert_array_equal(masks[0], masks[1])
+    (dest / "b.seg.nrrd").unlink()
+    again = segment_cohort(lambda: segmenter, three, dest, endings=endings)
+    assert statuses(again) == {"skipped": ["a", "c"], "done": ["b"]}
+    assert (dest / "b.seg.nrrd").is_file()
 
 
 def test_an_unexpected_error_and_a_full_disk_fail_one_case(
@@ -155,7 +169,7 @@ def test_folders_that_cannot_be_used_are_refused(segmenter: Segmenter, three: Pa
     out = tmp_path / "out"
     refused("is not a folder", tmp_path / "none", out)
     refused("folder of the images", three, three)
-    refused("masks cannot end with '.bmp'", three, out, ending=".bmp")
+    refused("masks cannot end with '.bmp'", three, out, endings=[".bmp"])
     refused("is a file", three, three / "a.nrrd")
     refused("cannot be made", three, three / "a.nrrd" / "out")
     (tmp_path / "nothing").mkdir()
