@@ -106,15 +106,13 @@ def segment_cohort(
     source, dest = Path(source), Path(dest)
     maps = None if probabilities is None else Path(probabilities)
     pictures = None if qc is None else Path(qc)
-    first, *further = dict.fromkeys(endings or [None])
-    settings = Settings(
-        allow_nonfinite, scale, clean_up, series, tuple(filter(None, further)), maps, pictures, spelling
-    )
+    formats = tuple(dict.fromkeys(endings or ()))
+    settings = Settings(allow_nonfinite, scale, clean_up, series, formats[1:], maps, pictures, spelling)
     rank, count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     folders = {"the masks": dest, "the probabilities": maps, "the pictures": pictures}
     wanted = {what: folder for what, folder in folders.items() if folder is not None}
     cases = find_cases(source, wanted.values(), tell=rank == 0)
-    for ending in endings or []:
+    for ending in formats:
         if ending not in MASK_ENDINGS:
             raise InputError(f"masks cannot end with {ending!r}, expected one of {', '.join(MASK_ENDINGS)}")
     for what, folder in list(wanted.items())[1:]:
@@ -126,7 +124,7 @@ def segment_cohort(
         _make_folder(folder, source, what)
     segmenter = load()
     cases = without_pictures(cases, segmenter.bundle, source, tell=rank == 0)
-    outputs = {case.name: f"{case.name}{first or usual_ending(case)}" for case in cases}
+    outputs = {case.name: f"{case.name}{formats[0] if formats else usual_ending(case)}" for case in cases}
     records = read_records(dest)
     if not overwrite:
         _check_same_weights(outputs, records, segmenter, dest)
