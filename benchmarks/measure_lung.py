@@ -4,7 +4,9 @@
 
 Runs `monai-r2unet segment` and `evaluate` as a user would and writes `benchmarks/results/lung_test.json`:
 
-- the test patients 007 (512x512 DICOM series) and 008 of LCTSC, against the manual masks at their own resolution;
+- the test patients 007 (512x512 DICOM series) and 008 of LCTSC, against the manual masks at their own resolution: Dice,
+  normalised surface Dice at 2 mm (Nikolov et al. 2021), 95 % Hausdorff distance in mm, the Dice of the worst slice with
+  more than 1 cm2 of lung, and the pieces of the mask (26-connected) beside the two largest;
 - the 79 test slices of the paper's lung set, pooled and per slice;
 - an abdominal CT of another scanner that shows only the bases of the lungs: the fraction of the body outside the lungs
   that was segmented as lung. There is no reference mask: the lungs are the pieces of aerated tissue (below -400 HU)
@@ -24,12 +26,14 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+import torch
+from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 
 from benchmarks.records import RESULTS
 from monai_r2unet import Segmenter
 from monai_r2unet.bundle import find_bundle
 from monai_r2unet.files import write_json
-from monai_r2unet.metrics import evaluate_case, summarize
+from monai_r2unet.metrics import confusion, evaluate_case, summarize
 from monai_r2unet.provenance import versions
 
 RESULT = RESULTS / "lung_test.json"
@@ -46,6 +50,7 @@ def volume(image: Path, reference: Path, work: Path) -> dict[str, Any]:
     command("segment", str(image), str(mask), "--bundle", "lung", "--report", str(report), "--overwrite")
     command("evaluate", str(mask), str(reference), "--json", str(measures), "--overwrite")
     reported = json.loads(report.read_text())
+    found, expected = sitk.ReadImage(str(mask)), sitk.ReadImage(str(reference))
     return {
         "image": image.name,
         "size": reported["size"],
@@ -53,7 +58,38 @@ def volume(image: Path, reference: Path, work: Path) -> dict[str, Any]:
         "millilitres": reported["millilitres"],
         "seconds": reported["seconds"],
         **json.loads(measures.read_text())["pooled"],
+        **surface(found, expected),
+        "worst_slice": worst_slice(found, expected),
+        "islands": islands(found),
     }
+
+
+def surface(mask: sitk.Image, reference: sitk.Image) -> dict[str, float]:
+    """Agreement of the surfaces, by MONAI."""
+    one, other = (
+        torch.from_numpy(sitk.GetArrayFromImage(image) > 0)[None, None].float() for image in (mask, reference)
+    )
+    spacing = mask.GetSpacing()[::-1]
+    within = compute_surface_dice(one, other, [2.0], include_background=True, spacing=spacing)
+    far = compute_hausdorff_distance(one, other, include_background=True, percentile=95, spacing=spacing)
+    return {"surface_dice_2_mm": float(within), "hausdorff_95_mm": float(far)}
+
+
+def worst_slice(mask: sitk.Image, reference: sitk.Image) -> dict[str, float]:
+    """Index and Dice of the worst axial slice with more than 1 cm2 of lung."""
+    found, expected = (sitk.GetArrayFromImage(image) > 0 for image in (mask, reference))
+    least = 100 / np.prod(mask.GetSpacing()[:2])
+    dice = {k: confusion(found[k], expected[k]).dice for k in range(len(expected)) if expected[k].sum() > least}
+    worst = min(dice, key=lambda k: dice[k])
+    return {"slice": worst, "dice": dice[worst]}
+
+
+def islands(mask: sitk.Image) -> int:
+    """Pieces of the mask beside the two largest."""
+    pieces = sitk.ConnectedComponentImageFilter()
+    pieces.FullyConnectedOn()
+    pieces.Execute(mask != 0)
+    return max(0, pieces.GetObjectCount() - 2)
 
 
 def slices(folder: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ OPPOSITE |= {right: left for left, right in OPPOSITE.items()} | {"droite": "gauc
 SIDED = re.compile(rf"(?<![^\W_])({'|'.join(OPPOSITE)})(?![^\W_])", re.IGNORECASE)
 SIDES = (32, 48, 64, 96, 128, 160, 192, 224, 256)  # pixels; multiples of 16, for four levels of a network
 THIN = 3.0  # pixels; thinner structures are lost where a picture is shrunk
-ITERATIONS = 700  # of a training, unless that is fewer than ten epochs or more than a hundred
+ITERATIONS = 600  # of a training, unless that is fewer than ten epochs or more than sixty
 VALIDATION, TEST = 0.15, 0.15
 
 
@@ -113,7 +113,7 @@ def make_plan(survey: Survey, seed: int = 0) -> Plan:
     batch_size = min(16 if patch_size and not slice_size else 4, images)
     why.append(("batch", str(batch_size), "fits into 2 GB of memory"))
     steps = max(1, images // batch_size)
-    epochs = int(np.clip(round(ITERATIONS / steps), 10, 100))
+    epochs = int(np.clip(round(ITERATIONS / steps), 10, 60))
     why.append(("epochs", str(epochs), f"{steps} steps each"))
     mirror, exchanged = _mirror(survey, why)
     patch = patch_size or slice_size
