@@ -12,7 +12,7 @@ from typing import Any
 from monai_r2unet.errors import InputError
 from monai_r2unet.files import sha256
 
-__all__ = ["Bundle", "find_bundle", "list_bundles"]
+__all__ = ["Bundle", "find_bundle", "first_unsafe_part", "is_shipped", "list_bundles"]
 
 CONFIGS = ("train", "evaluate", "inference", "multi_gpu_train")  # that every bundle made here has
 MOST_LABELS = 255  # values of a mask in uint8, without 0, the background
@@ -192,17 +192,33 @@ def find_bundle(name: str | os.PathLike[str], *, trusted: bool = False, inferenc
         raise InputError(f"unknown bundle {name!r}; there are: {', '.join(shipped) or 'none'}")
     if not is_bundle:
         raise InputError(f"{root} is not a bundle, expected a folder with configs/inference.json: check the path")
-    root = root.resolve()
-    if trusted or root in [bundle.root.resolve() for bundle in shipped.values()]:
-        return Bundle(root)
-    from monai_r2unet.bundle.safe_config import first_unsafe_of  # its patterns take 20 ms to compile
-
-    unsafe = first_unsafe_of(root / "configs" / "inference.json") if inference_only else "a training"
+    bundle = Bundle(root.resolve())
+    if trusted or is_shipped(bundle):
+        return bundle
+    unsafe = first_unsafe_part(bundle) if inference_only else "a training"
     if unsafe is not None:
         raise InputError(
-            f"the bundle {root} does not come with this package, and the configuration of a bundle can execute any "
-            f"code (this one has {unsafe}, which is not on the list of safe things): use one of {', '.join(shipped)}",
+            f"the bundle {bundle.root} does not come with this package, and the configuration of a bundle can execute "
+            f"any code (this one has {unsafe}, which is not on the list of safe things): use one of "
+            f"{', '.join(shipped)}",
             remedy="allow this one, if you trust its author,",
             option="trust_bundle",
         )
-    return Bundle(root)
+    return bundle
+
+
+def first_unsafe_part(bundle: Bundle) -> str | None:
+    """The first thing in a bundle's inference configuration for which the bundle needs to be trusted.
+
+    None if it needs no trust, as shipped bundles.
+    """
+    if is_shipped(bundle):
+        return None
+    from monai_r2unet.bundle.safe_config import first_unsafe_of  # its patterns take 20 ms to compile
+
+    return first_unsafe_of(bundle.root / "configs" / "inference.json")
+
+
+def is_shipped(bundle: Bundle) -> bool:
+    """Whether a bundle comes with the package."""
+    return bundle.root.resolve() in [shipped.root.resolve() for shipped in list_bundles()]

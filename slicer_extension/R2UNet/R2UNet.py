@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import slicer
 import vtk
+from R2UNetLib.bundle_menu import BundleMenu
+from R2UNetLib.catalogue import Answer
 from R2UNetLib.choices import Choices
 from R2UNetLib.diagnostics import diagnostics
 from R2UNetLib.job import Outcome
@@ -74,6 +77,7 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = R2UNetLogic(self)
         self.status = Status(self.ui)
         self.choices = Choices(self.ui)
+        self.bundleMenu = BundleMenu(self.ui.addBundleButton, self.onAddBundle, self.onRemoveBundle)
         self.setupSection = SetupSection(self.ui, self.onText, self.onSetUpChanged)
 
         self.ui.resultTable.horizontalHeader().setStretchLastSection(True)
@@ -141,6 +145,39 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.setupSection.show(ready["version"])
         self.choices.offer(self.logic.bundles, self.logic.devices)
         self._update()
+
+    # ---- added bundles ----
+
+    def onAddBundle(self, path: Path) -> None:
+        """Add a bundle: its folder, or a zip file."""
+        try:
+            self.logic.addBundle(path)
+        except Problem as problem:
+            self.status.complain(str(problem))
+        else:
+            self.status.say(_("Looking at {path} ...").format(path=path))
+
+    def onBundleAnswer(self, answer: Answer) -> None:
+        """Choose the added bundle; or say why it was not added; or ask whether its author is trusted."""
+        if answer.state == "unsafe":
+            question = _("{sentence} Do you trust its author?").format(sentence=answer.message)
+            if slicer.util.confirmYesNoDisplay(question):
+                self.logic.addBundle(answer.folder, trusted=True)
+                return
+            self.logic.discardBundle(answer.folder)
+        if answer.state == "added":
+            self.onWorkerChanged()
+            if self.parameters is not None:
+                self.parameters.bundle = answer.folder
+            self.status.say(answer.message)
+        else:
+            self.status.complain(answer.message)
+
+    def onRemoveBundle(self) -> None:
+        """Take the selected bundle off the list."""
+        self.logic.removeBundle(self.parameters.bundle)
+        self.parameters.bundle = ""
+        self.onWorkerChanged()
 
     def onText(self, line: str) -> None:
         """Add a line to the log."""
@@ -271,6 +308,7 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         volume, bundle = self.parameters.inputVolume, self.logic.bundle(self.parameters.bundle)
         self.ui.bundleDescriptionLabel.setText("" if bundle is None else describe_bundle(bundle))
         self.choices.show()
+        self.bundleMenu.show(self.logic.runner.catalogue.is_added(self.parameters.bundle))
         self._updateSlices(volume)
         self.ui.allItemsCheckBox.setEnabled(volume is not None and sequence_of(volume) is not None)
         for widget in (self.ui.scaleLabel, self.ui.scaleLineEdit):

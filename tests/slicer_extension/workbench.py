@@ -3,11 +3,13 @@
 ``workbench.py FOLDER`` fills the folder with
 
 - ``bundles``: ``lung`` and ``eyes`` (colour pictures) with random weights, ``empty`` without weights,
+- ``own``: bundles of the user: ``safe``, the lung bundle again, and ``parts``, which has two labels and needs trust,
 - ``worker``: starts the worker with these bundles, whatever its arguments,
 - ``images``: a chest CT stored in several ways, each with its ``.expected.nrrd`` and, for tests of single slices,
-  ``.uncleaned.nrrd``, the mask before islands are removed; and colour pictures, each with its ``.expected.nrrd``:
-  ``picture`` (noise), ``fundus`` (twice as large as the network knows it) and ``cropped`` (the same without its dark
-  surround, segmented with the scale that ``FUNDUS_SCALE`` gives by hand).
+  ``.uncleaned.nrrd``, the mask before islands are removed; ``parts``, a CT of two parts, with its mask in
+  ``.expected.nrrd``; and colour pictures, each with its ``.expected.nrrd``: ``picture`` (noise), ``fundus`` (twice as
+  large as the network knows it) and ``cropped`` (the same without its dark surround, segmented with the scale that
+  ``FUNDUS_SCALE`` gives by hand).
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from PIL import Image
 from monai_r2unet import bundle
 from monai_r2unet.apps.cli import main as cli
 from monai_r2unet.networks import R2UNet
+from tests.helpers.labelled_bundles import make_bundle, three_parts
 from tests.helpers.lung_examples import copy_bundle, small_ct
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -56,6 +59,15 @@ def write_eyes(root: Path) -> None:
     inference = json.loads(path.read_text())
     inference["threshold"] = 0.5  # that of the trained weights means nothing to these
     inference["fov_diameter"] = EYES_DIAMETER
+    path.write_text(json.dumps(inference))
+
+
+def write_safe(shipped: Path, root: Path) -> None:
+    """A copy of the lung bundle that needs no trust, as its network has a fixed class."""
+    shutil.copytree(shipped, root)
+    path = root / "configs" / "inference.json"
+    inference = json.loads(path.read_text())
+    inference["network_def"]["_target_"] = f"monai_r2unet.networks.nets.{inference.pop('network_name')}"
     path.write_text(json.dumps(inference))
 
 
@@ -100,6 +112,8 @@ def main() -> None:
     copy_bundle(bundles)
     write_eyes(bundles / "eyes")
     shutil.copytree(bundles / "lung" / "configs", bundles / "empty" / "configs")
+    write_safe(bundles / "lung", folder / "own" / "safe")
+    make_bundle(folder / "own" / "parts")
     worker = folder / "worker"
     worker.write_text(WORKER.format(python=sys.executable, bundles=bundles))
     worker.chmod(0o755)
@@ -111,6 +125,11 @@ def main() -> None:
         sitk.WriteImage(image, str(path))
         segment(path, "expected", "--bundle", "lung")
         segment(path, "uncleaned", "--bundle", "lung", "--no-clean-up")
+    image, truth = three_parts()
+    sitk.WriteImage(image, str(images / "parts.nrrd"))
+    mask = sitk.GetImageFromArray(truth)
+    mask.CopyInformation(image)
+    sitk.WriteImage(mask, str(images / "parts.expected.nrrd"))
     for name, image in pictures().items():
         path = images / f"{name}.nrrd"
         sitk.WriteImage(image, str(path))

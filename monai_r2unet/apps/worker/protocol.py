@@ -5,6 +5,7 @@
     {"cmd": "run", "job": 7, "bundle": "lung", "input": "ct.nrrd", "output": "lung.seg.nrrd", "device": "auto",
      "slices": [100], "weights": "own.pt", "batch_size": 4, "overwrite": true, "cpu_fallback": true,
      "trust_bundle": true, "engine": "torch", "scale": "1400px", "clean_up": true}
+    {"cmd": "describe", "job": "b1", "bundle": "my_data/liver"}
     {"cmd": "cancel"}    cancel all runs requested so far
     {"cmd": "quit"}      cancel them and exit
 
@@ -16,7 +17,8 @@ although its configuration can execute any code. ``engine``: the engine that run
 one from `monai_r2unet.inference.engines`. ``scale``: for a fundus photograph whose field of view cannot be found, the
 resizing factor for the network or, as a string ending in ``px``, the diameter of the field of view in pixels.
 ``clean_up``: remove islands from the mask of a volume, if the bundle does so; ignored if only some slices are
-segmented. Runs are carried out one after the other.
+segmented. Runs are carried out one after the other. A ``describe`` needs only ``bundle``, a folder; it is answered at
+once with ``bundle`` or ``error``.
 
 Events are written to standard output, one a line, prefixed with ``@@`` to distinguish them from anything else printed::
 
@@ -24,6 +26,9 @@ Events are written to standard output, one a line, prefixed with ``@@`` to disti
     devices    devices                                 once, after the imports; id and name of each device, and
                                                        free_bytes and total_bytes of a GPU, unless it is unusable,
                                                        as its name then says
+    bundle     job, unsafe, and all that ready has of  answer to describe; ``name`` is the folder's path, unless it is a
+               a shipped bundle                        shipped bundle; unsafe: the first thing for which the bundle
+                                                       needs to be trusted, null if it needs no trust
     log        job, level (info, warning), message
     progress   job, done, total                        slices
     done       job, output, voxels, millilitres (null of a picture), labels (each: value, name, voxels, millilitres),
@@ -48,7 +53,8 @@ from monai_r2unet.errors import InputError
 
 __all__ = ["PROTOCOL", "Answer", "Request", "event_line", "lines", "read_command", "read_event", "request_of"]
 
-PROTOCOL = 2  # increased with every change that clients must know
+PROTOCOL = 3  # increased with every change that clients must know
+COMMANDS = ("run", "describe", "cancel", "quit")
 MARK = "@@"  # prefix of each event, to distinguish it from anything else printed
 
 
@@ -154,7 +160,7 @@ def read_event(line: bytes) -> dict[str, Any] | None:
 
 
 def read_command(line: bytes) -> dict[str, Any]:
-    """Parse a line as a command: an object whose ``cmd`` is ``run``, ``cancel`` or ``quit``.
+    """Parse a line as a command: an object whose ``cmd`` is ``run``, ``describe``, ``cancel`` or ``quit``.
 
     Raises:
         InputError: if the line is not a command.
@@ -163,8 +169,8 @@ def read_command(line: bytes) -> dict[str, Any]:
         command = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise InputError(f"not a valid command, because it is not JSON ({error})") from error
-    if not isinstance(command, dict) or command.get("cmd") not in ("run", "cancel", "quit"):
-        raise InputError("not a valid command, expected an object whose cmd is run, cancel or quit")
+    if not isinstance(command, dict) or command.get("cmd") not in COMMANDS:
+        raise InputError("not a valid command, expected an object whose cmd is run, describe, cancel or quit")
     return command
 
 

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 from monai_r2unet import __version__
 from monai_r2unet.apps.worker.protocol import PROTOCOL, Answer, Request, event_line, lines, read_command, request_of
 from monai_r2unet.apps.worker.run import Run
-from monai_r2unet.bundle import Bundle, list_bundles
-from monai_r2unet.errors import EXIT_BAD_INPUT, InputError
+from monai_r2unet.bundle import Bundle, find_bundle, first_unsafe_part, is_shipped, list_bundles
+from monai_r2unet.errors import EXIT_BAD_INPUT, InputError, sentence_of
 from monai_r2unet.inference.startup import import_monai_for_segmentation, keep_freed_memory, open_standard_streams
 
 if TYPE_CHECKING:
@@ -120,12 +120,27 @@ class Worker:
                 request = request_of(command)
                 self.newest += 1
                 self.requests.put((self.newest, request))
+            elif command["cmd"] == "describe":
+                self._describe_folder(job, command.get("bundle"))
             elif command["cmd"] == "cancel":
                 self.cancel(self.newest)
             return bool(command["cmd"] != "quit")
         except InputError as error:
             self.send("error", job=job, code="protocol", message=str(error))
             return True
+
+    def _describe_folder(self, job: Any, folder: Any) -> None:
+        """Describe a bundle that is not shipped; nothing in it is executed."""
+        if not isinstance(folder, str) or not folder:
+            raise InputError(f"not a valid describe: bundle is {folder!r}, expected the path of a folder")
+        try:
+            bundle = find_bundle(f"{folder}{os.sep}", trusted=True)  # a path, not a shipped bundle's name
+            name = bundle.name if is_shipped(bundle) else str(bundle.root)
+            described = {**_describe(bundle), "name": name, "unsafe": first_unsafe_part(bundle)}
+        except (InputError, OSError, ValueError) as error:
+            self.send("error", job=job, code="input", message=sentence_of(error))
+        else:
+            self.send("bundle", job=job, **described)
 
     # ---- the thread that works ----
 
@@ -173,11 +188,11 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
     texts = ("version", "task", "description", "intended_use", "limits", "data_source")
     return {
         "name": bundle.name,
-        "title": bundle.metadata.get("name", bundle.name),
-        **{key: bundle.metadata.get(key, "") for key in texts},
-        "modality": bundle.image_format.get("modality", ""),
+        "title": str(bundle.metadata.get("name", bundle.name)),
+        **{key: str(bundle.metadata.get(key, "")) for key in texts},
+        "modality": str(bundle.image_format.get("modality", "")),
         "channels": bundle.image_format["num_channels"],
-        "scale": bundle.image_format.get("scale", {}),
+        "scale": scale if isinstance(scale := bundle.image_format.get("scale"), dict) else {},
         "labels": bundle.labels,
         "weights": bundle.weights_state(),
         "licence": bundle.weights_licence,

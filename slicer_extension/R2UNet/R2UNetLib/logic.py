@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import slicer
@@ -16,6 +17,8 @@ from .parameters import R2UNetParameters
 from .problem import Problem
 from .runner import JobRunner, Listener
 from .volumes import check_volume, shown_slice, slice_count
+
+MOST_NAMED = 3  # labels in a node's name
 
 
 class R2UNetLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
@@ -61,7 +64,7 @@ class R2UNetLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
     @property
     def bundles(self) -> list[dict[str, Any]]:
         """The available bundles, as described by the worker; empty until it is ready."""
-        return self.runner.bundles
+        return self.runner.catalogue.bundles
 
     @property
     def devices(self) -> list[dict[str, Any]]:
@@ -82,6 +85,28 @@ class R2UNetLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         """
         self.runner.start_worker()
 
+    def addBundle(self, path: Path | str, *, trusted: bool = False) -> None:
+        """Add a bundle to the list, now and in future sessions; the listener is notified of the answer.
+
+        Args:
+            path: The bundle's folder, or a zip file, which is unpacked beside itself.
+            trusted: Its author is trusted, so that it may execute any code. A bundle that only uses what R2U-Net's
+                own bundles use needs no trust.
+
+        Raises:
+            Problem: if the worker cannot be started, or the zip file cannot be unpacked.
+        """
+        self.startWorker()
+        self.runner.catalogue.add(Path(path), trusted)
+
+    def discardBundle(self, folder: str) -> None:
+        """Do not add a bundle that is not trusted; what was unpacked for it is removed."""
+        self.runner.catalogue.discard(folder)
+
+    def removeBundle(self, name: str) -> None:
+        """Take an added bundle off the list; its folder stays."""
+        self.runner.catalogue.remove(name)
+
     def process(
         self,
         volume: slicer.vtkMRMLVolumeNode,
@@ -99,7 +124,7 @@ class R2UNetLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
 
         Args:
             volume: CT, or a colour picture as a vector volume, as required by the bundle.
-            bundle: Name of the bundle.
+            bundle: Name of the bundle; of an added one, its folder.
             segmentation: Segmentation to write into; only segments that this module made with the same bundle are
                 replaced. None for a new one.
             device: "auto", "cpu", "cuda:0", ...
@@ -212,7 +237,10 @@ class R2UNetLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
             raise Problem(_("A segmentation is still running: wait for it or cancel it."))
         self.startWorker()
         described = self.bundle(bundle)
-        return bundle if described is None else ", ".join(label["name"] for label in described["labels"])
+        if described is None:
+            return bundle
+        names = [label["name"] for label in described["labels"]]
+        return ", ".join(names) if len(names) <= MOST_NAMED else described["title"]
 
     def _onSceneClosing(self, caller: Any = None, event: Any = None) -> None:
         self.runner.undo = None

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import qt
 from slicer.i18n import tr as _
 
+from .catalogue import Answer, Catalogue
 from .job import Job, Outcome
 from .outputs import hide_preview, new_segmentation, new_sequence, preview_segmentation
 from .problem import Problem
@@ -25,6 +26,9 @@ class Listener(Protocol):
 
     def onWorkerChanged(self) -> None:
         """The worker is ready, its devices are known, or it has exited."""
+
+    def onBundleAnswer(self, answer: Answer) -> None:
+        """A bundle was added, or was not."""
 
     def onText(self, line: str) -> None:
         """There is a new line for the log."""
@@ -46,7 +50,7 @@ class JobRunner:
     def __init__(self, listener: Listener | None) -> None:
         self.listener = listener
         self.client = WorkerClient(self._on_event, self._log, self._on_worker_gone)
-        self.bundles: list[dict[str, Any]] = []  # the available ones, as described by the worker when it was ready
+        self.catalogue = Catalogue(self.client.send, self._on_bundle_answer, self._log)
         self.worker_problem = ""  # the reason why there is no worker
         self.job: Job | None = None
         self.outcome: Outcome | None = None  # of the last job
@@ -105,6 +109,7 @@ class JobRunner:
             input=str(job.input),
             output=str(job.output(job.item)),
             device=job.device,
+            **({"trust_bundle": True} if self.catalogue.is_trusted(job.bundle) else {}),
             **({"cpu_fallback": True} if job.cpu_fallback else {}),
             **({} if job.scale is None else {"scale": job.scale}),
             # A part of a lung that a few slices show must not be taken for an island.
@@ -117,8 +122,9 @@ class JobRunner:
             self._log(event["message"])
         elif kind == "ready":
             self._on_ready(event)
-        elif kind == "devices" and self.listener is not None:
-            self.listener.onWorkerChanged()
+        elif kind == "devices" or (kind in ("bundle", "error") and self.catalogue.take(event)):
+            self._tell_change()
+            return
         job = self.job
         if job is None or event.get("job") != self._number:
             return
@@ -134,13 +140,12 @@ class JobRunner:
 
     def _on_ready(self, event: dict[str, Any]) -> None:
         if event["protocol"] == PROTOCOL:
-            self.bundles = event["bundles"]
+            self.catalogue.begin(event["bundles"])
         else:
             self.client.last_text.append(f"protocol {event['protocol']}, expected {PROTOCOL}")
             self._give_up(_("The installed R2U-Net does not fit this extension: update both."))
             self.client.stop()
-        if self.listener is not None:
-            self.listener.onWorkerChanged()
+        self._tell_change()
 
     def _on_progress(self, job: Job, done: int, total: int) -> None:
         done, total = job.item * total + done, len(job.items) * total
@@ -212,8 +217,8 @@ class JobRunner:
             self._give_up(_("The program that segments has ended unexpectedly: press the button again."))
         else:
             self._give_up(_("The program that segments has failed: see the log."))
-        if self.listener is not None:
-            self.listener.onWorkerChanged()
+        self.catalogue.give_up(self.worker_problem)
+        self._tell_change()
 
     def _give_up(self, problem: str) -> None:
         self.worker_problem = problem
@@ -222,6 +227,15 @@ class JobRunner:
     def _in_their_words(self, job: Job, message: str) -> str:
         """The worker's message, with the volume's name instead of a temporary file's."""
         return message.replace(str(job.input), f"'{job.items[job.item].GetName()}'")
+
+    def _on_bundle_answer(self, answer: Answer) -> None:
+        self._log(answer.message)
+        if self.listener is not None:
+            self.listener.onBundleAnswer(answer)
+
+    def _tell_change(self) -> None:
+        if self.listener is not None:
+            self.listener.onWorkerChanged()
 
     def _log(self, line: str) -> None:
         if self.listener is not None:

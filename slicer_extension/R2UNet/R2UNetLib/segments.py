@@ -123,7 +123,7 @@ def check_target(
                 "choose 'Create new segmentation'."
             ).format(name=target.GetName())
         )
-    ours = [segment_id for segment_id, key in _our_segments(target).items() if key.startswith(f"{bundle}/")]
+    ours = [segment_id for segment_id, key in _our_segments(target).items() if key.rpartition("/")[0] == bundle]
     if partial:
         for segment_id in ours:
             _on_grid(_labelmap(target, segment_id), volume)
@@ -151,7 +151,7 @@ def write_segments(
     ours = {key: segment_id for segment_id, key in _our_segments(target).items()}
     undo = Undo(target)
     for result in found:
-        key = f"{bundle}/{result.key}"
+        key = f"{bundle}/{result.key.replace('/', '_')}"
         segment_id = ours.get(key)
         if segment_id is None:
             segment = slicer.vtkSegment()

@@ -53,6 +53,8 @@ def bundle_problem(bundle: dict[str, Any] | None, name: str) -> str:
         return _(
             "'{title}' has no trained weights yet, so it cannot find anything: choose another entry under 'Find'."
         ).format(title=bundle["title"])
+    if bundle["weights"] == "damaged" and "unsafe" in bundle:  # which only those that the user added have
+        return _("The weights of '{title}' are damaged: copy or train it again.").format(title=bundle["title"])
     if bundle["weights"] == "damaged":
         return _("The weights of '{title}' are damaged: install R2U-Net again under 'Set up'.").format(
             title=bundle["title"]

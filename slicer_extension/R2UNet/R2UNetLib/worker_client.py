@@ -13,7 +13,7 @@ from typing import Any
 from .processes import LineProcess
 from .pythons import Python
 
-PROTOCOL = 2  # of the worker; a different number means that the package and this extension are incompatible
+PROTOCOL = 3  # of the worker; a different number means that the package and this extension are incompatible
 MARK = "@@"  # before each event, because libraries print too
 FAREWELL = 4000  # milliseconds in which the worker may exit by itself
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from tests.helpers.lung_examples import small_ct, write_random_weights
 def test_it_says_what_it_can_do(client: Client) -> None:
     assert client.ready["event"] == "ready"
     assert client.ready["version"] == __version__
-    assert client.ready["protocol"] == 2
+    assert client.ready["protocol"] == 3
     (lung,) = client.ready["bundles"]
     assert (lung["name"], lung["weights"], lung["licence"]) == ("lung", "present", "none")
     assert [label["name"] for label in lung["labels"]] == ["lung"]
@@ -121,6 +122,45 @@ def test_cancelling_ends_all_that_was_asked_for_before_and_leaves_nothing(
     np.testing.assert_array_equal(values(sitk.ReadImage(str(out / "c.nrrd"))), expected)
     client.send("cancel")  # with nothing to cancel: no event, no harm
     assert client.run(input=ct, output=str(out / "d.nrrd"))[-1]["event"] == "done"
+
+
+def test_a_folder_is_described_without_executing_anything(client: Client, bundles: Path, tmp_path: Path) -> None:
+    def describe(folder: object) -> dict[str, Any]:
+        client.send("describe", job="b1", bundle=folder)
+        event = client.next()
+        assert event["job"] == "b1"
+        return event
+
+    own = tmp_path / "own"
+    shutil.copytree(bundles / "lung", own)
+    config = json.loads((own / "configs" / "inference.json").read_text())
+    config["network_def"]["_target_"] = "monai_r2unet.networks.nets." + config["network_name"]
+    (own / "configs" / "inference.json").write_text(json.dumps(config))
+    event = describe(str(own))
+    assert (event["event"], event["name"], event["unsafe"]) == ("bundle", str(own), None)
+    shipped = next(one for one in client.ready["bundles"] if one["name"] == "lung")
+    assert {key: event[key] for key in shipped if key != "name"} == {k: v for k, v in shipped.items() if k != "name"}
+
+    config["imports"].append("$import this")
+    (own / "configs" / "inference.json").write_text(json.dumps(config))
+    assert "$import this" in describe(str(own))["unsafe"]
+    metadata = json.loads((own / "configs" / "metadata.json").read_text())
+    metadata |= {"name": ["a"], "limits": 3}
+    metadata["network_data_format"]["inputs"]["image"]["scale"] = "400"
+    (own / "configs" / "metadata.json").write_text(json.dumps(metadata))
+    event = describe(str(own))
+    assert (event["title"], event["limits"], event["scale"]) == ("['a']", "3", {})
+
+    assert describe(str(bundles / "lung"))["unsafe"] is None
+    for folder, words in (
+        (str(tmp_path), "is not a bundle, expected a folder with configs/inference.json"),
+        ("lung\0", "is not a bundle"),
+        ("x" * 5000, "name too long"),
+        (None, "bundle is None, expected the path of a folder"),
+    ):
+        event = describe(folder)
+        assert event["event"] == "error"
+        assert words in event["message"]
 
 
 # ---- the parts -------------------------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def test_lines_that_are_no_command_are_answered_and_survived(client: Client) -> 
     got = [client.next() for _ in lines]
     assert {(event["event"], event["code"]) for event in got} == {("error", "protocol")}
     assert [event["job"] for event in got] == [None, None, None, None, None, 5]
-    assert "expected an object whose cmd is run, cancel or quit" in got[2]["message"]
+    assert "expected an object whose cmd is run, describe, cancel or quit" in got[2]["message"]
     assert got[5]["message"] == "not a valid run: bundle is missing"
 
 
