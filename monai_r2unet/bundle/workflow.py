@@ -5,14 +5,14 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from monai_r2unet._borrowed import running_workflow
 from monai_r2unet.errors import InputError
 
-__all__ = ["bundle_root", "check_options"]
+__all__ = ["bundle_root", "check_options", "with_fallback"]
 
 REFERENCE = re.compile(r"[@%](\w+(?:(?:#|::)\w+)*)")
 # What `--tracking mlflow` may be given, beside keys of the configuration.
@@ -31,6 +31,19 @@ def bundle_root() -> str:
     folder = Path(workflow.config_root_path)
     root = folder.parent if folder.name == "configs" else folder
     return str(root) if (root / "configs" / "metadata.json").is_file() else ""
+
+
+def with_fallback(config: Mapping[str, Any], folder: str) -> dict[str, Any]:
+    """A configuration whose ``bundle_root`` is another folder where neither it nor the working directory is a bundle.
+
+    Args:
+        config: Configuration of a bundle, whose ``bundle_root`` ends with such a folder in quotes; others stay.
+        folder: That folder, with ``/`` between its parts.
+    """
+    root = config.get("bundle_root")
+    if not isinstance(root, str):
+        return dict(config)
+    return {**config, "bundle_root": re.sub(r"'[^']*'\)$", lambda _: f"'{folder}')", root)}
 
 
 def check_options() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from monai_r2unet.bundle import CONFIGS
+from monai_r2unet.bundle.workflow import with_fallback
 from monai_r2unet.files import sha256, temporary_name, write_json, written_whole
 
 __all__ = ["TrainedBundle"]
@@ -85,10 +86,7 @@ class TrainedBundle:
             _replace(config, key, value)
         if "dataset_dir" in config:
             config["dataset_dir"] = str(Path(self.dataset_dir).absolute())
-        if "bundle_root" in config:
-            own = f"bundles/{self.root.name}'"
-            config["bundle_root"] = str(config["bundle_root"]).replace(own, f"{dest.resolve().as_posix()}'")
-        return config
+        return with_fallback(config, dest.resolve().as_posix())
 
     def _described(self, metadata: dict[str, Any], model: Path, results: Mapping[str, Any]) -> dict[str, Any]:
         licence = "that of the data it was trained on, see results.json"

@@ -16,6 +16,7 @@ from monai_r2unet.apps.planning.configs import PICTURES, VOLUMES, changes_of
 from monai_r2unet.apps.planning.description import card_of, metadata_of
 from monai_r2unet.apps.planning.plan import Plan
 from monai_r2unet.bundle import CONFIGS, find_bundle
+from monai_r2unet.bundle.workflow import with_fallback
 from monai_r2unet.datasets.datalist import SPLITS, write_datalist
 from monai_r2unet.errors import InputError
 from monai_r2unet.files import temporary_name
@@ -61,7 +62,8 @@ def write_bundle(plan: Plan, dest: Path, *, overwrite: bool = False) -> None:
         changes = changes_of(plan)
         for name in CONFIGS:
             config = json.loads((base / "configs" / f"{name}.json").read_text(encoding="utf-8"))
-            _write(partial / "configs" / f"{name}.json", _changed(config, changes.get(name, {}), base.name, dest.name))
+            changed = with_fallback(_changed(config, changes.get(name, {})), dest.name)
+            _write(partial / "configs" / f"{name}.json", changed)
         metadata = json.loads((base / "configs" / "metadata.json").read_text(encoding="utf-8"))
         _write(partial / "configs" / "metadata.json", metadata_of(plan, dest.name, metadata))
         shutil.copyfile(base / "configs" / "logging.conf", partial / "configs" / "logging.conf")
@@ -82,7 +84,7 @@ def write_bundle(plan: Plan, dest: Path, *, overwrite: bool = False) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _changed(config: dict[str, Any], changes: Mapping[str, Any], base: str, name: str) -> dict[str, Any]:
+def _changed(config: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration with other entries: ``a#b`` goes into nested ones, ``~a`` removes one.
 
     Configurations that override others have such keys themselves, and keep them.
@@ -97,9 +99,7 @@ def _changed(config: dict[str, Any], changes: Mapping[str, Any], base: str, name
             parser = ConfigParser(config)
             parser[key] = value
             config = parser.get()
-    text = json.dumps(config)
-    renamed: dict[str, Any] = json.loads(text.replace(f"bundles/{base}'", f"{name}'"))
-    return renamed
+    return config
 
 
 def _datalist(plan: Plan, name: str) -> dict[str, Any]:

@@ -53,14 +53,14 @@ def schedule_of(study: Study) -> dict[str, Any]:
     Raises:
         InputError: if the study sets a value that the bundle's training does not have.
     """
-    known = _values(_config(study))
+    known = _values(_config(study, "training"))
     for name in study.budget:
         if name not in known:
             raise InputError(
                 f"{as_switch(name, True)} is given, but the training of {study.dataset} has none, only "
                 f"{', '.join(as_switch(key, True) for key in known)}: leave it out"
             )
-    config = _config(study)
+    config = _config(study, "training")
     config.update(dict(study.budget))
     return _values(config)
 
@@ -85,7 +85,7 @@ def train(study: Study, run: StudyRun, folder: Path, device: str) -> tuple[dict[
             "resume": "auto",
             "patience": schedule_of(study)["epochs"] + 1,  # equal budgets: early stopping is off
         }
-        if "patches" in study.budget and "validate#dataset#patches" in _config(study):
+        if "patches" in study.budget and "validate#dataset#patches" in _config(study, "training"):
             # As in the paper: a tenth of all patches are for validation.
             overrides["validate#dataset#patches"] = max(1, study.budget["patches"] // 9)
         with _workflow(study, run, "training", folder, device, overrides) as workflow:
@@ -154,10 +154,10 @@ def _files(study: Study, workflow: str) -> list[str]:
     return [str(configs / f"{name}.json") for name in ("train", other) if name]
 
 
-def _config(study: Study) -> ConfigParser:
-    """The configuration of a training under the study's protocol, without its budget."""
+def _config(study: Study, workflow: str) -> ConfigParser:
+    """The configuration of a workflow under the study's protocol, without its budget."""
     config = ConfigParser()
-    config.read_config(_files(study, "training"))
+    config.read_config(_files(study, workflow))
     return config
 
 
@@ -184,8 +184,8 @@ def _workflow(
         "recurrences": study.recurrences,
         **({} if observer else {"network_name": run.network}),
         **{key: value for key, value in schedule_of(study).items() if key == "slice_size"},
-        # A single pass, like the validation that determines the threshold; for CT there is no other.
-        **({} if study.dataset == "lung" else {"mirror": False}),
+        # A single pass, like the validation that determines the threshold; bundles for CT have no other.
+        **({"mirror": False} if "mirror" in _config(study, name) else {}),
         **overrides,
     }
     logger = logging.getLogger("monai.bundle.workflows")
