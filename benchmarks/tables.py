@@ -128,6 +128,21 @@ def papers(number: int) -> Callable[[], str]:
     return lambda: list(reproduced.TABLES.values())[number - 1](read_lines(REPRODUCED))
 
 
+def lung_surfaces() -> str:
+    """The lung masks of complete scans beyond Dice: their surfaces, worst slices and islands."""
+    result: dict[str, Any] = json.loads((RESULTS / "lung_test.json").read_text())
+    if "surface_dice_2_mm" not in result["LCTSC_007"]:
+        raise speed_tables.NotMeasured("Not measured yet: `python -m benchmarks.measure_lung`.")
+    rows = []
+    for name in ("LCTSC_007", "LCTSC_008"):
+        one = result[name]
+        worst = f"{one['worst_slice']['dice']:.3f}"
+        surface = (f"{one['surface_dice_2_mm']:.3f}", f"{one['hausdorff_95_mm']:.1f} mm")
+        rows.append([name.replace("_", " "), f"{one['dice']:.4f}", *surface, worst, str(one["islands"])])
+    head = ["scan", "Dice", "surface Dice at 2 mm", "95 % Hausdorff distance", "Dice of the worst slice", "islands"]
+    return speed_tables.table(head, rows)
+
+
 def lung_forms() -> str:
     """Dice of the lung weights on each form of the validation images."""
     weights = json.loads((RESULTS / "lung_forms.json").read_text())["weights"]
@@ -143,6 +158,7 @@ def lung_forms() -> str:
 TABLES = {
     "lung": lung,
     "lung_forms": lung_forms,
+    "lung_surfaces": lung_surfaces,
     **photograph_tables.TABLES,
     **{f"table_{number}": papers(number) for number in (1, 2, 3)},
     **scale_tables.TABLES,
@@ -150,7 +166,7 @@ TABLES = {
     "uncertainty": uncertainty,
     "viewer": viewer,
 }
-CARDS = tuple(f"bundles/{name}/docs/README.md" for name in photograph_tables.BUNDLES)
+CARDS = tuple(f"bundles/{name}/docs/README.md" for name in ("lung", *photograph_tables.BUNDLES))
 FILES = (
     "README.md",
     "docs/explanation/reproduction.md",
