@@ -20,6 +20,11 @@ __all__ = ["is_there", "sha256", "short_name", "temporary_name", "write_json", "
 
 LONGEST = 255  # bytes of a file's name, on nearly every file system
 ABANDONED = 3600.0  # seconds without a change after which a temporary file counts as abandoned
+LISTING = (
+    0.01  # share of the time that may go into listing folders for such files: a folder of masks may hold thousands
+)
+
+_listings: dict[Path, tuple[float, list[Path]]] = {}  # hidden files of folders, and until when that is new enough
 
 
 @contextlib.contextmanager
@@ -46,11 +51,22 @@ def temporary_name(path: Path, ending: str = "") -> Path:
     """A unique hidden name beside `path`; temporary files that killed processes left there are removed."""
     stem = short_name(path.name, len(f"..12345678{ending}"))
     left = re.compile(rf"\.{re.escape(stem)}\.[0-9a-f]{{8}}{re.escape(ending)}")
-    for other in path.parent.glob(".*") if path.parent.is_dir() else ():
+    for other in _hidden_files(path.parent):
         with contextlib.suppress(OSError):  # another process may remove it too
             if left.fullmatch(other.name) and time.time() - other.stat().st_mtime > ABANDONED:
                 shutil.rmtree(other) if other.is_dir() else other.unlink()
     return path.with_name(f".{stem}.{os.urandom(4).hex()}{ending}")
+
+
+def _hidden_files(folder: Path) -> list[Path]:
+    """The hidden files of a folder; those of a large one may be as old as listing it took, times a hundred."""
+    started = time.monotonic()
+    until, hidden = _listings.get(folder, (0.0, []))
+    if started >= until:
+        hidden = list(folder.glob(".*")) if folder.is_dir() else []
+        ended = time.monotonic()
+        _listings[folder] = (ended + (ended - started) / LISTING, hidden)
+    return hidden
 
 
 def short_name(name: str, more: int) -> str:

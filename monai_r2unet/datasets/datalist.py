@@ -77,6 +77,8 @@ def read_datalist(folder: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is not valid JSON: {error.msg} in line {error.lineno}") from None
+    except RecursionError:
+        raise InputError(f"{path} is nested without end; a data list is JSON in this form: {_FORM}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path} is not a text file in UTF-8; a data list is JSON in this form: {_FORM}") from None
     if not isinstance(content, dict):
@@ -87,11 +89,22 @@ def read_datalist(folder: Path) -> dict[str, Any]:
 def write_datalist(folder: Path, content: dict[str, Any]) -> None:
     """Write ``datalist.json`` into ``folder`` atomically: a reader sees either the old file or the new one."""
     partial = folder / f".{FILE_NAME}.partial"
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    if not _is_unicode(text):  # names of files may be bytes of any encoding, which JSON can only escape
+        text = json.dumps(content, indent=1)
     try:
-        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_text(text + "\n", encoding="utf-8")
         os.replace(partial, folder / FILE_NAME)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_form(path: Path, split: str, entries: object) -> None:

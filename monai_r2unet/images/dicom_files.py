@@ -101,7 +101,8 @@ def series_files(folder: Path) -> list[Path]:
         if doubt:
             doubtful.append(f"{path} may be one of the slices, but it {doubt}")
     if found and doubtful:
-        more = f" (and {len(doubtful) - 1} more files like it)" if len(doubtful) > 1 else ""
+        others = len(doubtful) - 1
+        more = f" (and {others} more file{'s' * (others > 1)} like it)" if others else ""
         raise InputError(f"{doubtful[0]}{more}: copy the series again from its source, or move what is no slice")
     return found
 

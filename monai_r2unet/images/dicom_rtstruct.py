@@ -7,7 +7,6 @@ the outermost pixels instead of around them.
 from __future__ import annotations
 
 import datetime
-import importlib.util
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,12 +16,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from monai_r2unet.bundle import Bundle
-from monai_r2unet.errors import InputError
 from monai_r2unet.files import written_whole
 from monai_r2unet.images.contours import closed_contours
 from monai_r2unet.images.dicom_files import Chosen
-from monai_r2unet.images.dicom_seg import check_dicom_seg
-from monai_r2unet.images.dicom_source import MAY_BE_EMPTY, check_repeated, slices_of, source_slices
+from monai_r2unet.images.dicom_source import MAY_BE_EMPTY, check_dicom_output, check_repeated, slices_of, source_slices
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -34,13 +31,9 @@ def check_dicom_rtstruct(path: str | os.PathLike[str], source: str | os.PathLike
     """Check, before any work is done, that the mask of `source` can be written to `path` as an RT Structure Set.
 
     Raises:
-        InputError: as `check_dicom_seg`.
+        InputError: as `check_dicom_output`.
     """
-    check_dicom_seg(path, source, overwrite=overwrite)
-    if importlib.util.find_spec("contourpy") is None:
-        raise InputError(
-            'writing DICOM RTSTRUCT needs contourpy: run pip install "monai-r2unet[dicom]", or write another format'
-        )
+    check_dicom_output(path, source, what="DICOM RTSTRUCT", packages=("pydicom", "contourpy"), overwrite=overwrite)
 
 
 def check_dicom_rtstruct_source(source: str | os.PathLike[str], *, series: Chosen = None) -> None:

@@ -5,7 +5,6 @@ Needs the extra `dicom` (highdicom, pydicom).
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -19,9 +18,8 @@ from monai_r2unet import __version__
 from monai_r2unet.bundle import Bundle
 from monai_r2unet.errors import InputError
 from monai_r2unet.files import written_whole
-from monai_r2unet.images.dicom_files import Chosen, is_dicom
-from monai_r2unet.images.dicom_source import check_repeated, slices_of, source_slices
-from monai_r2unet.images.writing import check_place
+from monai_r2unet.images.dicom_files import Chosen
+from monai_r2unet.images.dicom_source import check_dicom_output, check_repeated, slices_of, source_slices
 
 if TYPE_CHECKING:
     import pydicom
@@ -33,24 +31,9 @@ def check_dicom_seg(path: str | os.PathLike[str], source: str | os.PathLike[str]
     """Check, before any work is done, that the mask of `source` can be written to `path` as DICOM SEG.
 
     Raises:
-        InputError: the extra is not installed, `source` is not DICOM, or `path` is not writable or lies among the
-            slices of `source`.
+        InputError: as `check_dicom_output`.
     """
-    path, source = Path(path), Path(source)
-    missing = [name for name in ("pydicom", "highdicom") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise InputError(
-            f'writing DICOM SEG needs {" and ".join(missing)}: run pip install "monai-r2unet[dicom]", or write '
-            "another format"
-        )
-    if not source.is_dir() and not (source.is_file() and is_dicom(source)):
-        raise InputError(
-            f"{path} would be DICOM SEG, which refers to the DICOM slices it was made from, but {source} is not DICOM: "
-            "write .nii.gz, .nrrd, .seg.nrrd or .mha"
-        )
-    if source.is_dir() and path.resolve().parent == source.resolve():
-        raise InputError(f"{path} lies among the slices of its series, which it would mix up: write to another folder")
-    check_place(path, overwrite=overwrite)
+    check_dicom_output(path, source, what="DICOM SEG", packages=("pydicom", "highdicom"), overwrite=overwrite)
 
 
 def check_dicom_seg_source(bundle: Bundle, source: str | os.PathLike[str], *, series: Chosen = None) -> None:

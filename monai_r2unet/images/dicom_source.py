@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
 import warnings
 from collections.abc import Sequence
@@ -12,12 +14,13 @@ import numpy as np
 import SimpleITK as sitk
 
 from monai_r2unet.errors import InputError
-from monai_r2unet.images.dicom_files import Chosen, is_chosen, series_files
+from monai_r2unet.images.dicom_files import Chosen, is_chosen, is_dicom, series_files
+from monai_r2unet.images.writing import check_place
 
 if TYPE_CHECKING:
     import pydicom
 
-__all__ = ["MAY_BE_EMPTY", "check_repeated", "slices_of", "source_slices"]
+__all__ = ["MAY_BE_EMPTY", "check_dicom_output", "check_repeated", "slices_of", "source_slices"]
 
 OFF_GRID = 0.25  # of a voxel: what a slice may lie from where the mask has it; DICOM positions are rounded
 # What every object of a study repeats. Empty where the source has none: their values may be unknown (type 2) ...
@@ -38,6 +41,44 @@ REFERRED = ("SOPClassUID", "SOPInstanceUID")
 SEXES = ("", "M", "F", "O")
 TEXT = ("AE", "AS", "CS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UT")  # representations to check
 UNICODE = "ISO_IR 192"
+
+
+def check_dicom_output(
+    path: str | os.PathLike[str],
+    source: str | os.PathLike[str],
+    *,
+    what: str,
+    packages: Sequence[str],
+    overwrite: bool,
+) -> None:
+    """Check, before any work is done, that the mask of `source` can be written to `path` as a DICOM object.
+
+    Args:
+        path: Output file.
+        source: The file or folder to segment.
+        what: Name of the kind of object, such as "DICOM SEG".
+        packages: Packages that write it.
+        overwrite: Replace an existing file.
+
+    Raises:
+        InputError: a package is not installed, `source` is not DICOM, or `path` is not writable or lies among the
+            slices of `source`.
+    """
+    path, source = Path(path), Path(source)
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f'writing {what} needs {" and ".join(missing)}: run pip install "monai-r2unet[dicom]", or write another '
+            "format"
+        )
+    if not source.is_dir() and not (source.is_file() and is_dicom(source)):
+        raise InputError(
+            f"{path} would be {what}, which refers to the DICOM slices it was made from, but {source} is not DICOM: "
+            "write .nii.gz, .nrrd, .seg.nrrd or .mha"
+        )
+    if source.is_dir() and path.resolve().parent == source.resolve():
+        raise InputError(f"{path} lies among the slices of its series, which it would mix up: write to another folder")
+    check_place(path, overwrite=overwrite)
 
 
 def source_slices(source: Path, series: Chosen = None) -> list[pydicom.Dataset]:

@@ -24,7 +24,7 @@ from monai_r2unet.images.nifti import read_nifti
 from monai_r2unet.images.photographs import ENDINGS as PHOTOGRAPHS
 from monai_r2unet.images.photographs import read_photograph
 
-__all__ = ["READERS", "stem_of"]
+__all__ = ["READERS", "files_of", "stem_of"]
 
 CONTROL = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f]")  # bytes that never occur in text
 METAIMAGE_SERIES = re.compile(r"[^%]*%0?\d*[du][^%]* \d+ \d+ [1-9]\d*")  # a pattern, first, last and step
@@ -214,6 +214,8 @@ def _inflated_length(path: Path, offset: int) -> int:
     return length
 
 
+HEADERS = {".nhdr": _nrrd_declared, ".mhd": _metaimage_declared}  # of files that hold no voxels
+
 READERS: dict[str, Callable[[Path], sitk.Image]] = {
     ".nii.gz": read_nifti,
     ".nii": read_nifti,
@@ -223,6 +225,22 @@ READERS: dict[str, Callable[[Path], sitk.Image]] = {
     ".mhd": partial(_read_itk, image_io="MetaImageIO", declared_by=_metaimage_declared),
     **dict.fromkeys(PHOTOGRAPHS, read_photograph),
 }
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files of an image: its own and, where it is only a header, that of its voxels.
+
+    Files that the header names as a list or by a pattern are left out, and so is one that is missing.
+    """
+    declared_by = HEADERS.get(path.suffix.lower())
+    if declared_by is None:
+        return [path]
+    try:
+        data = declared_by(path).data
+        found = data is not None and data[0].exists()
+    except (InputError, OSError, ValueError):  # whoever reads it says why
+        return [path]
+    return [path, data[0]] if data is not None and found else [path]
 
 
 def stem_of(path: Path) -> str | None:

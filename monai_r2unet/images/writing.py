@@ -35,6 +35,8 @@ def check_place(path: Pathlike, *, overwrite: bool) -> None:
         InputError: an existing file, or a folder that is missing or not writable.
     """
     path = Path(path)
+    if "\0" in str(path):
+        raise InputError(f"{str(path)!r} cannot be written, as it holds a null character: choose another name")
     try:
         path.exists()
     except OSError as error:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from monai_r2unet.bundle import Bundle
 from monai_r2unet.errors import InputError
 from monai_r2unet.images.dicom_files import is_dicom
-from monai_r2unet.images.formats import READERS, stem_of
+from monai_r2unet.images.formats import READERS, files_of, stem_of
 from monai_r2unet.images.masks import MASK_ENDINGS
 from monai_r2unet.images.photographs import ENDINGS as PHOTOGRAPHS
 
@@ -125,10 +125,6 @@ def state_of(image: Path) -> str:
     Raises:
         OSError: there is no such image.
     """
-    if image.is_dir():
-        files = [path for path in image.iterdir() if path.is_file()]
-    else:  # beside a header lie its voxels, under the same name
-        headers = image.suffix.lower() in (".mhd", ".nhdr")
-        files = [path for path in image.parent.iterdir() if path.stem == image.stem] if headers else [image]
+    files = [path for path in image.iterdir() if path.is_file()] if image.is_dir() else files_of(image)
     states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(files)]
     return hashlib.sha256(json.dumps(states).encode("ascii")).hexdigest()[:16]

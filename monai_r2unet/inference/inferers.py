@@ -28,6 +28,9 @@ from monai_r2unet.transforms.fit import (
 
 __all__ = ["MixedPrecisionInferer", "SliceBySliceInferer", "is_out_of_memory"]
 
+# Devices that have other kernels, which round differently, for batches of another size: a smaller last batch is filled.
+KERNELS_BY_BATCH = ("cuda",)
+
 
 class MixedPrecisionInferer(SimpleInferer):
     """`run_fast` for training without a gradient scaler: in bfloat16, which has the range of float32, or else float32.
@@ -177,8 +180,11 @@ class SliceBySliceInferer(Inferer):
         scales = self._scales(slices, scale)
         threshold = None if probabilities else self.threshold
 
-        def segment(batch: torch.Tensor, device: torch.device, factor: float, network: Any) -> torch.Tensor:
-            found = self._probabilities(batch, device, spacing, factor, network, *args, **kwargs)
+        def segment(
+            batch: torch.Tensor, device: torch.device, factor: float, network: Any, filled_to: int = 1
+        ) -> torch.Tensor:
+            run = _filled(network, filled_to)
+            found = self._probabilities(batch, device, spacing, factor, run, *args, **kwargs)
             if channels is not None and found.shape[1] != channels:
                 raise InputError(
                     f"the network gives {found.shape[1]} channels, but {channels} are expected "
@@ -214,7 +220,7 @@ class SliceBySliceInferer(Inferer):
         slices: torch.Tensor,
         scales: Sequence[float],
         network: Any,
-        segment: Callable[[torch.Tensor, torch.device, float, Any], torch.Tensor],
+        segment: Callable[..., torch.Tensor],
         on_progress: Callable[[int, int], None] | None,
     ) -> torch.Tensor:
         """Apply ``segment`` to ``slices`` (N, C, X, Y) in batches; the result has the network's channels."""
@@ -228,8 +234,9 @@ class SliceBySliceInferer(Inferer):
             # Photographs one by one, because the slices of a batch have one size.
             indices = todo[done : done + (1 if scales else batch_size)]
             factor = scales[indices[0]] if scales else 1.0
+            filled_to = batch_size if device.type in KERNELS_BY_BATCH and not scales else 1
             try:
-                part = segment(slices[indices], device, factor, network)
+                part = segment(slices[indices], device, factor, network, filled_to)
                 if result is None:
                     result = self._nothing_for(part, slices)
                 result[indices] = part.to(result.device)
@@ -320,6 +327,19 @@ class SliceBySliceInferer(Inferer):
                 probabilities, size, mode="bilinear", align_corners=False, antialias=factor > 1
             )
         return probabilities
+
+
+def _filled(network: Callable[..., torch.Tensor], count: int) -> Callable[..., torch.Tensor]:
+    """The network for batches that are filled with zeros up to ``count`` images, without the results of these."""
+
+    def run(images: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        missing = count - len(images)
+        if missing <= 0:
+            return network(images, *args, **kwargs)
+        filled = torch.cat([images, images.new_zeros(missing, *images.shape[1:])])
+        return network(filled, *args, **kwargs)[: len(images)]
+
+    return run
 
 
 def _in_windows(

@@ -38,7 +38,7 @@ def check_probabilities(scores: torch.Tensor) -> None:
     low, high = (float(value) for value in scores.aminmax())
     # Interpolating probabilities in single precision can exceed [0, 1] by a rounding error; NaN fails the comparison.
     if math.isnan(low):
-        raise InputError("The probabilities hold NaN: the network has diverged, so train it again with a lower --lr.")
+        raise InputError("The probabilities hold NaN: the network has diverged, so train it again with a lower lr.")
     if not (low >= -1e-3 and high <= 1 + 1e-3):
         raise InputError(f"Probabilities range from {low:g} to {high:g}, expected 0 to 1: apply a sigmoid to logits.")
 

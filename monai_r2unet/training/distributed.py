@@ -33,7 +33,7 @@ def start(device: torch.device | str, timeout: float) -> None:
         InputError: if torchrun did not start this process, or the timeout is not a positive number.
     """
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout <= 0:
-        raise InputError(f"--timeout is {timeout!r}, expected seconds, a number above 0")
+        raise InputError(f"timeout is {timeout!r}, expected seconds, a number above 0")
     if "WORLD_SIZE" not in os.environ:
         raise InputError(
             "multi_gpu_train.json is for several processes, and this one was started alone; start them with torchrun "

@@ -24,6 +24,7 @@ from monai_r2unet.metrics.figures import best_median_worst, learning_curve, over
 from monai_r2unet.metrics.tables import format_measures
 from monai_r2unet.networks.weights import is_whole
 from monai_r2unet.provenance import versions
+from monai_r2unet.training.checks import check_example
 from monai_r2unet.training.distributed import share
 from monai_r2unet.training.examples import collect_slices
 from monai_r2unet.training.resuming import check_fits, keep_earlier, set_aside
@@ -191,7 +192,7 @@ class TrainingReport:
         loss = _loss(trainer.state.output)
         if not math.isfinite(loss):
             raise InputError(
-                f"the training diverged: its loss is {loss} in epoch {trainer.state.epoch}; lower --lr, or check that "
+                f"the training diverged: its loss is {loss} in epoch {trainer.state.epoch}; lower lr, or check that "
                 "no image holds NaN"
             )
         self._loss_sum += loss
@@ -294,7 +295,7 @@ def attach(
         writes: Whether this process writes the files: the first of a job.
 
     Raises:
-        InputError: all masks of the training are empty.
+        InputError: all masks of the training are empty, or network and loss do not fit the data.
     """
     dataset: Any = getattr(trainer.state.dataloader or getattr(trainer, "data_loader", None), "dataset", None)
     if not getattr(dataset, "has_foreground", True):
@@ -302,6 +303,9 @@ def attach(
             f"all {len(dataset.data)} masks of the training are empty, so there is nothing to learn: check what was "
             "exported"
         )
+    drawn: Any = getattr(getattr(evaluator, "data_loader", None), "dataset", None)
+    if drawn is not None and len(drawn):
+        check_example(drawn[0], trainer.network, trainer.loss_function, trainer.state.device)
     evaluator.add_event_handler(Events.EPOCH_COMPLETED, early_stop)
     if writes:
         best_saver.attach(evaluator)

@@ -56,13 +56,13 @@ def check_training_options(
     sides = [(name, side, MINIMUM_SIDE) for name, side in (sizes or {}).items() if side is not None]
     for name, number, least in (*numbers, ("patience", patience, 1), *sides):
         if isinstance(number, bool) or not isinstance(number, int) or number < least:
-            raise InputError(f"--{name} is {number!r}, expected a whole number from {least}")
+            raise InputError(f"{name} is {number!r}, expected a whole number from {least}")
     if isinstance(lr, bool) or not isinstance(lr, int | float) or not 0 < lr < math.inf:
-        raise InputError(f"--lr is {lr!r}, expected a learning rate, a number above 0 such as 0.001")
+        raise InputError(f"lr is {lr!r}, expected a learning rate, a number above 0 such as 0.001")
     for name, switch, other in (("freeze_norm", freeze_norm, ()), ("resume", resume, ("auto",))):
         if not isinstance(switch, bool) and switch not in other:
             choices = " or ".join(("True", "False", *other))
-            raise InputError(f"--{name} is {switch!r}, expected {choices}, with the capital that Python writes")
+            raise InputError(f"{name} is {switch!r}, expected {choices}, with the capital that Python writes")
     _check_network(network_name)
     working_device(device)
     if output_dir is not None:
@@ -73,7 +73,7 @@ def _check_network(name: object) -> None:
     from monai_r2unet.networks import nets
 
     if name is not None and name not in nets.__all__:
-        raise InputError(f"--network_name is {name!r}, expected one of {', '.join(sorted(nets.__all__))}")
+        raise InputError(f"network_name is {name!r}, expected one of {', '.join(sorted(nets.__all__))}")
 
 
 def _check_folder(folder: Path) -> None:
@@ -85,4 +85,4 @@ def _check_folder(folder: Path) -> None:
         tempfile.TemporaryDirectory(prefix=".monai-r2unet-", dir=existing).cleanup()
     except OSError as error:
         reason = error.strerror or first_line(error)
-        raise InputError(f"--output_dir {folder} cannot be written to ({reason}): choose another folder") from error
+        raise InputError(f"output_dir {folder} cannot be written to ({reason}): choose another folder") from error

@@ -46,17 +46,17 @@ def checkpoint_to_resume(folder: str | os.PathLike[str], resume: bool | str, epo
 def _check(path: str, epochs: int, epoch_length: int) -> None:
     if not Path(path).is_file():
         raise InputError(
-            f"the checkpoint {path}, from which another host resumes, does not exist here; name an --output_dir "
+            f"the checkpoint {path}, from which another host resumes, does not exist here; choose an output_dir "
             "in a folder that all hosts share"
         )
     trainer = _state(path, "trainer")
     done = trainer["iteration"] // trainer["epoch_length"]
     if done > epochs:
-        raise InputError(f"--epochs is {epochs}, but {done} epochs are done in {path}; give {done} or more")
+        raise InputError(f"epochs is {epochs}, but {done} epochs are done in {path}; give {done} or more")
     if trainer["epoch_length"] != epoch_length:
         raise InputError(
             f"an epoch has {epoch_length} batches now, but {trainer['epoch_length']} in {path}; resume with the same "
-            "data, --batch_size and number of processes, or start anew from model.pt with --init_weights"
+            "data, batch_size and number of processes, or start anew from model.pt with init_weights"
         )
 
 
@@ -70,7 +70,7 @@ def _state(path: str, part: str) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)[part]
     except Exception as error:  # torch raises many kinds on damaged files
         raise InputError(
-            f"{path} is no checkpoint of a training, or damaged ({first_line(error)}): start without --resume"
+            f"{path} is no checkpoint of a training, or damaged ({first_line(error)}): start without resume"
         ) from error
     return state
 
@@ -86,7 +86,7 @@ def check_fits(path: str, network: nn.Module) -> None:
     if stored != {name: tuple(value.shape) for name, value in network.state_dict().items()}:
         raise InputError(
             f"the checkpoint {path} is not one of {type(network).__name__} as configured now: resume with the "
-            "--network_name, --recurrences and other options of that training, or start anew without --resume"
+            "network_name, recurrences and other options of that training, or start anew without resume"
         )
 
 

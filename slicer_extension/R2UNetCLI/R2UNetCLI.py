@@ -19,6 +19,8 @@ MARK = "@@"  # before each event of the worker
 
 def main() -> int:
     """Segment; returns 0, or 1 after a sentence on standard error."""
+    for stream in (sys.stdout, sys.stderr):  # names of files may hold what they cannot print
+        stream.reconfigure(errors="backslashreplace")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("inputVolume", type=Path)
     parser.add_argument("outputLabelmap", type=Path)

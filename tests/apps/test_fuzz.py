@@ -3,11 +3,14 @@
 Real files (a chest CT of the sample in every format, weights, configurations) get bytes changed at random or lose their
 end, and go through the command line. What it must never do would show here as an exception, as a line of something
 else's on standard error, or, for a hang or a crash in a library, as the end of the test process.
+
+MONAI_R2UNET_DAMAGES multiplies the number of damages, which are others each time it is larger.
 """
 
 from __future__ import annotations
 
 import faulthandler
+import os
 import random
 import re
 import resource
@@ -26,14 +29,16 @@ import torch
 
 from monai_r2unet import Segmenter
 from monai_r2unet.apps.cli.main import main
+from monai_r2unet.datasets import load_datalist
 from monai_r2unet.errors import InputError
 from monai_r2unet.images.grid import same_grid
 from monai_r2unet.images.reading import read_image
-from tests.helpers.lung_examples import copy_bundle, small_ct
+from tests.helpers.lung_examples import copy_bundle, small_ct, write_dataset
 from tests.inference.cohort.cohort_examples import write_dicom
 from tests.inference.test_segmenter_bundles import SLICE_BY_SLICE, make_bundle
 
-HANG = 60  # seconds after which a test ends the process
+MORE = int(os.environ.get("MONAI_R2UNET_DAMAGES", "1"))
+HANG = 60 * MORE  # seconds after which a test ends the process
 Damage = Iterator[tuple[str, bytes]]
 
 
@@ -55,7 +60,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def damaged(good: bytes, seed: str, count: int) -> Damage:
     """``count`` files with some bytes changed, half of them in the header, or cut off."""
     rng = random.Random(seed)
-    for _ in range(count):
+    for _ in range(count * MORE):
         data = bytearray(good)
         if rng.random() < 0.2:
             data = data[: rng.randrange(len(data))]
@@ -83,7 +88,12 @@ def write(name: str, folder: Path) -> tuple[Path, Path]:
         case "slice.dcm":
             write_dicom(folder / "s", ct)
             shutil.copy(folder / "s" / "1.dcm", path)
-        case "photo.png" | "photo.jpg":
+        case "ct.nhdr" | "ct.mhd":  # the file to damage is the header
+            sitk.WriteImage(ct, str(path))
+        case "ct.raw":
+            sitk.WriteImage(ct, str(folder / "ct.mhd"))
+            return folder / "ct.mhd", path
+        case "photo.png" | "photo.jpg" | "photo.tif":
             grey = sitk.Cast(sitk.IntensityWindowing(ct[:, :, 0], -1000, 400, 0, 255), sitk.sitkUInt8)
             sitk.WriteImage(sitk.Compose([grey, grey, 255 - grey]), str(path))
         case _:
@@ -96,12 +106,16 @@ FORMATS = {
     "ct.nii.gz": 40,
     "ct.nrrd": 40,
     "gz.nrrd": 40,
+    "ct.nhdr": 20,
     "ct.mha": 30,
     "gz.mha": 20,
+    "ct.mhd": 20,
+    "ct.raw": 10,
     "series": 40,
     "slice.dcm": 30,
     "photo.png": 40,
     "photo.jpg": 30,
+    "photo.tif": 20,
 }
 
 
@@ -124,7 +138,7 @@ def test_damaged_images(
         code = main(["segment", str(source), "mask.nrrd", "--bundle", bundle])
         out, err = capfd.readouterr()
         codes[code] = codes.get(code, 0) + 1
-        if not name.endswith(".mha"):  # of these, ITK prints what it found wrong whatever one asks it
+        if not name.endswith((".mha", ".mhd")):  # of these, ITK prints what it found wrong whatever one asks it
             assert re.fullmatch(r"((error|warning): .+\n)*", err), (what, err)
         if code == 2:
             assert out == "", what
@@ -142,7 +156,9 @@ def test_damaged_images(
             np.testing.assert_array_equal(sitk.GetArrayViewFromImage(mask), sitk.GetArrayViewFromImage(expected))
         elif name.endswith((".gz", ".png")) or name == "gz.nrrd":
             assert same, f"a checksum was not compared: {what}"
-    assert codes.get(2, 0) > FORMATS[name] // 10
+    assert sum(codes.values()) == FORMATS[name] * MORE
+    assert codes.get(2, 0) > FORMATS[name] * MORE // 10
+    print(f"{name}: {codes}")
     assert not list(tmp_path.glob(".*"))
 
 
@@ -219,7 +235,7 @@ def test_damaged_weights(
             refused.append(str(error))
         else:
             np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), expected, err_msg=what)
-    assert len(refused) > 20
+    assert len(refused) > 20 * MORE
     assert all(str(weights) in message and "\n" not in message for message in refused)
     assert capfd.readouterr().err == ""
 
@@ -251,8 +267,41 @@ def test_damaged_configurations(
             refused.append(str(error))
         else:
             assert same_grid(result.mask, ct), what
-    assert len(refused) > 10
+    assert len(refused) > 10 * MORE
     assert all("lung" in message and "\n" not in message for message in refused)
+
+
+def test_damaged_data_lists(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path)
+    path = folder / "datalist.json"
+    good = path.read_bytes()
+    refused = []
+    for what, data in damaged(good, "datalist", 60):
+        path.write_bytes(data)
+        for split in ("training", "validation", "test"):
+            try:
+                entries = load_datalist(folder, split)
+            except InputError as error:
+                refused.append(str(error))
+            else:
+                assert entries, what
+                assert all(Path(entry["image"]).is_file() for entry in entries), what
+    assert len(refused) > 60 * MORE
+    assert all(str(folder) in message and "\n" not in message for message in refused)
+
+
+@pytest.mark.parametrize("deep", ["[" * 100_000, '{"a": ' * 100_000])
+@pytest.mark.parametrize("file", ["configs/inference.json", "configs/metadata.json", "datalist.json"])
+def test_json_that_is_nested_without_end_is_one_sentence(bundles: Path, tmp_path: Path, file: str, deep: str) -> None:
+    folder = shutil.copytree(bundles / "lung", tmp_path / "deep")
+    (folder / file).write_text(deep)
+    with pytest.raises(InputError) as caught:
+        if file == "datalist.json":
+            load_datalist(folder, "training")
+        else:
+            Segmenter(folder, "cpu", trust_bundle=True)
+    assert "\n" not in str(caught.value)
+    assert str(folder / file) in str(caught.value)
 
 
 def test_a_flipped_letter_in_a_configuration_is_pointed_at(

@@ -102,16 +102,16 @@ def test_what_a_configuration_of_the_user_s_own_adds_is_no_misspelt_option(
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [
-        ("lr", "abc", "--lr is 'abc', expected a learning rate"),
-        ("lr", -0.001, "--lr is -0.001"),
-        ("lr", float("nan"), "--lr is nan"),
-        ("patience", 0, "--patience is 0, expected a whole number from 1"),
-        ("slice_size", 0, "--slice_size is 0, expected a whole number from 16"),
-        ("slice_size", 8, "--slice_size is 8, expected a whole number from 16"),
-        ("slice_size", "64", "--slice_size is '64'"),
+        ("lr", "abc", "lr is 'abc', expected a learning rate"),
+        ("lr", -0.001, "lr is -0.001"),
+        ("lr", float("nan"), "lr is nan"),
+        ("patience", 0, "patience is 0, expected a whole number from 1"),
+        ("slice_size", 0, "slice_size is 0, expected a whole number from 16"),
+        ("slice_size", 8, "slice_size is 8, expected a whole number from 16"),
+        ("slice_size", "64", "slice_size is '64'"),
         ("device", "gpu", "device 'gpu' cannot be used here"),
-        ("network_name", "UNet", "--network_name is 'UNet', expected one of AttentionR2UNet, ForwardUNet"),
-        ("output_dir", "/proc/nothing", "--output_dir /proc/nothing cannot be written to"),
+        ("network_name", "UNet", "network_name is 'UNet', expected one of AttentionR2UNet, ForwardUNet"),
+        ("output_dir", "/proc/nothing", "output_dir /proc/nothing cannot be written to"),
         ("seed", "abc", "check the options"),
         ("num_workers", -1, "DataLoader in the configuration cannot be made (ValueError: num_workers"),
         ("recurrences", "two", "R2UNet in the configuration cannot be made"),
@@ -137,7 +137,36 @@ def test_a_missing_device_is_one_sentence(options: dict[str, Any], capsys: pytes
 def test_a_diverging_training_says_so(options: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     told = refusal(capsys, "training", TRAIN, **options, lr=1e30, epochs=2)
     assert "diverged" in told
-    assert "--lr" in told
+    assert "lower lr" in told
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("out_channels", 2, "R2UNet and DiceCELoss do not fit images of 1 x 64 x 64 and masks of 1 x 64 x 64 ("),
+        ("in_channels", 3, "R2UNet and DiceCELoss do not fit images of 1 x 64 x 64"),
+        ("spatial_dims", 3, "do not fit images of 1 x 64 x 64"),
+    ],
+)
+def test_a_network_that_does_not_fit_the_data_is_refused_before_an_earlier_training_is_moved(
+    option: str, value: Any, words: str, options: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options["output_dir"].mkdir()
+    (options["output_dir"] / "model.pt").write_bytes(b"earlier")
+    told = refusal(capsys, "training", TRAIN, **options, epochs=1, **{f"network_def#{option}": value})
+    assert words in told
+    assert "check in_channels and out_channels of network_def, and the loss" in told
+    assert (options["output_dir"] / "model.pt").read_bytes() == b"earlier"
+    assert not (options["output_dir"] / "before_1").exists()
+
+
+def test_trying_an_example_changes_nothing_of_a_training(options: dict[str, Any]) -> None:
+    made = workflow("training", TRAIN, **options)
+    network = made.parser.get_parsed_content("network")
+    assert network.training
+    assert all(
+        int(norm.num_batches_tracked) == 0 for norm in network.modules() if isinstance(norm, torch.nn.BatchNorm2d)
+    )
 
 
 def test_a_training_resumes_with_its_own_network_only(

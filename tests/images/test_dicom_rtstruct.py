@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import subprocess
 from pathlib import Path
@@ -117,3 +118,22 @@ def test_what_cannot_be_written_is_refused_and_nothing_is_left(bundle: Bundle, t
     with pytest.raises(InputError, match="lacks FrameOfReferenceUID, which a structure set must repeat"):
         write_dicom_rtstruct(mask, bundle, folder, output)
     assert not output.exists()
+
+
+def test_what_a_structure_set_needs_is_not_what_a_segmentation_needs(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_series(tmp_path / "ct")
+    output = tmp_path / "lungs.rtstruct.dcm"
+    with pytest.raises(InputError, match=r"would be DICOM RTSTRUCT, which refers to the DICOM slices .+ is not DICOM"):
+        check_mask_output(output, tmp_path / "ct.nii.gz", overwrite=False)
+    find = importlib.util.find_spec
+    missing = ["highdicom"]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name in missing else find(name, *more))
+    with pytest.raises(InputError, match=r"writing DICOM SEG needs highdicom: run pip install"):
+        check_mask_output(tmp_path / "lungs.dcm", folder, overwrite=False)
+    check_mask_output(output, folder, overwrite=False)
+    write_mask(mask_of(folder), output, bundle=bundle, source=folder)
+    missing += ["contourpy", "pydicom"]
+    with pytest.raises(InputError, match=r"writing DICOM RTSTRUCT needs pydicom and contourpy: run pip install"):
+        check_mask_output(output, folder, overwrite=True)

@@ -146,6 +146,27 @@ def test_a_batch_that_fitted_is_remembered_for_the_next_volume() -> None:
     assert inferer.batch_size == 8
 
 
+@pytest.mark.parametrize(("slices", "batches"), [(8, [3, 3, 3]), (1, [3])])
+def test_a_smaller_last_batch_is_filled_where_the_size_chooses_the_kernel(
+    slices: int, batches: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = Net()
+    inferer = SliceBySliceInferer(None, threshold=None, batch_size=3)
+    volume = torch.rand(1, 1, 16, 16, slices)
+    expected = inferer(volume, network)
+    network.batches.clear()
+    monkeypatch.setattr(inferers, "KERNELS_BY_BATCH", ("cpu",))
+    torch.testing.assert_close(inferer(volume, network), expected, rtol=0, atol=1e-6)
+    assert network.batches == batches
+
+
+def test_photographs_are_not_filled_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inferers, "KERNELS_BY_BATCH", ("cpu",))
+    network = Net()
+    SliceBySliceInferer(None, batch_size=3, fov_diameter=16)(torch.rand(1, 1, 16, 16), network, scale=[1.0])
+    assert network.batches == [1]
+
+
 def test_the_copy_for_the_cpu_takes_no_memory_of_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).eval()
     network.requires_grad_(False)

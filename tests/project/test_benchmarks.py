@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from benchmarks import average_weights, collect, gpu, measure, peers, speed, speed_tables, tables, volumes
+from benchmarks import average_weights, bookkeeping, collect, gpu, measure, peers, speed, speed_tables, tables, volumes
 from benchmarks.records import RESULTS, read_lines
 from benchmarks.stare_leave_one_out import write_maps
 from monai_r2unet.networks import R2UNet
@@ -147,6 +147,21 @@ def test_every_part_runs_and_fills_its_table(tmp_path: Path, monkeypatch) -> Non
     for part, table in speed_tables.TABLES.items():
         if part != "speed_gpu":
             assert table().startswith("| ")
+
+
+def test_the_bookkeeping_is_measured_in_parts_of_the_folder() -> None:
+    measured = bookkeeping.measure_speed(20)
+    for what in ("segmented", "skipped"):
+        assert len(measured[what]["cpu_seconds"]) == len(measured[what]["seconds"]) == bookkeeping.WINDOWS
+        assert min(measured[what]["seconds"]) > 0
+
+
+def test_bookkeeping_does_not_grow_with_the_folder() -> None:
+    committed = json.loads((RESULTS / "bookkeeping.json").read_text())
+    assert committed["cases"] == 5000
+    for what in ("segmented", "skipped"):
+        seconds = committed[what]["cpu_seconds"]
+        assert max(seconds[1:]) < 1.2 * seconds[1]
 
 
 def test_the_gpu_part_runs_where_there_is_none(tmp_path: Path, monkeypatch) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +49,26 @@ def test_a_scale_given_by_hand(workbench, tmp_path):
     done = run(image, output, *options, "--scale", "0px")
     assert done.returncode == 1
     assert "the scale is '0px', expected a factor such as 0.5" in done.stderr
+
+
+def test_names_that_cannot_be_printed_cost_no_mask(workbench, tmp_path):
+    """A warning repeats the name."""
+    import SimpleITK as sitk
+
+    for name in (b"M\xfcller", "肺".encode()):
+        image, output = tmp_path / os.fsdecode(name + b".nrrd"), tmp_path / os.fsdecode(name + b".mask.nrrd")
+        tiny = sitk.ReadImage(str(workbench / "images" / "axial.nrrd"))
+        tiny.SetSpacing((0.01, 0.01, 0.01))
+        sitk.WriteImage(tiny, str(tmp_path / "tiny.nrrd"))
+        shutil.copy(tmp_path / "tiny.nrrd", image)
+        options = ("--bundle", "lung", "--device", "cpu", "--python", workbench / "worker")
+        environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+        command = [sys.executable, SCRIPT, image, output, *options]
+        done = subprocess.run(list(map(str, command)), capture_output=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.rstrip().endswith(b"</filter-end>")
+        assert b".nrrd" in done.stdout
+        assert output.is_file()
 
 
 def test_its_errors_are_sentences(workbench, tmp_path):

@@ -52,7 +52,7 @@ def test_when_a_training_is_resumed(folder: Path, tmp_path: Path, monkeypatch: p
 
 
 def test_what_cannot_be_gone_on_from_is_told(folder: Path) -> None:
-    with pytest.raises(InputError, match=r"--epochs is 2, but 3 epochs are done in .*; give 3 or more"):
+    with pytest.raises(InputError, match=r"^epochs is 2, but 3 epochs are done in .*; give 3 or more"):
         checkpoint_to_resume(folder, True, 2, 5)
     with pytest.raises(InputError, match="an epoch has 4 batches now, but 5 in "):
         checkpoint_to_resume(folder, True, 3, 4)
@@ -84,7 +84,7 @@ def test_a_training_that_was_done_is_only_reported_on(tmp_path: Path) -> None:
         torch.testing.assert_close(value, state["model"][name], rtol=0, atol=0)
     with pytest.raises(RuntimeError) as caught:
         workflow("training", training, epochs=1, resume=True, **options)
-    assert "--epochs is 1, but 2 epochs are done" in str(find_input_error(caught.value))
+    assert "epochs is 1, but 2 epochs are done" in str(find_input_error(caught.value))
 
     workflow("training", training, epochs=1, **options).run()
     assert len(history(tmp_path / "out")) == 1
@@ -125,4 +125,4 @@ def test_options_that_are_refused(name: str, value: Any, expected: str) -> None:
 def test_every_bundle_checks_its_options_first(bundle: str, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError) as caught:
         workflow("training", file_of(bundle, "train"), dataset_dir=tmp_path, output_dir=tmp_path, freeze_norm="false")
-    assert "--freeze_norm is 'false'" in str(find_input_error(caught.value))
+    assert "freeze_norm is 'false'" in str(find_input_error(caught.value))

@@ -117,7 +117,7 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON ({error}): remove it to repeat the run") from error
     if not isinstance(content, dict) or not content.keys() >= _FACTS:
         raise InputError(f"{path} is not the result of a run: remove it")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from monai_r2unet.apps.viewer.texts import readable, typed
 from monai_r2unet.errors import InputError
+from monai_r2unet.files import is_there
 
 __all__ = ["Folder", "check_one_file"]
 
@@ -38,13 +40,16 @@ class Folder:
         Raises:
             InputError: if the path leads out of the folder or does not exist.
         """
-        try:
-            found = (self.root / path.strip()).resolve()
-        except (OSError, ValueError, RuntimeError) as error:  # a loop of links, a null byte
-            raise InputError(f"{path!r} is not a valid path: check it") from error
-        # Checked first, so that the answer reveals nothing about files elsewhere.
-        self._check(found, path)
-        if not found.exists():
+        for name in (path, path.strip(), typed(path.strip())):
+            try:
+                found = (self.root / name).resolve()
+            except (OSError, ValueError, RuntimeError) as error:  # a loop of links, a null byte
+                raise InputError(f"{path!r} is not a valid path: check it") from error
+            # Checked first, so that the answer reveals nothing about files elsewhere.
+            self._check(found, path)
+            if is_there(found):
+                break
+        else:
             raise InputError(f"there is no file or folder {path} in {self.root}: check the path")
         if found.is_dir():
             for file in found.iterdir():
@@ -54,17 +59,18 @@ class Folder:
         return found
 
     def suggest(self, start: str) -> list[str]:
-        """Paths in this folder that begin with ``start``; folders end with a slash."""
+        """Paths in this folder that begin with ``start``, as they can be shown; folders end with a slash."""
         parent, _, name = start.strip().rpartition("/")
         try:
-            folder = (self.root / parent).resolve()
+            folder = (self.root / typed(parent)).resolve()
             self._check(folder, parent)
             entries = sorted(folder.iterdir(), key=lambda entry: entry.name.lower())
         except (InputError, OSError, ValueError, RuntimeError):
             return []
         prefix = f"{parent}/" if parent else ""
-        fitting = (e for e in entries if e.name.lower().startswith(name.lower()) and not e.name.startswith("."))
-        return [f"{prefix}{e.name}{'/' * e.is_dir()}" for e, _ in zip(fitting, range(SUGGESTIONS), strict=False)]
+        shown = ((readable(e.name), e.is_dir()) for e in entries if not e.name.startswith("."))
+        fitting = (f"{prefix}{text}{'/' * is_dir}" for text, is_dir in shown if text.lower().startswith(name.lower()))
+        return [text for text, _ in zip(fitting, range(SUGGESTIONS), strict=False)]
 
     def _check(self, found: Path, path: str) -> None:
         if not found.is_relative_to(self.root):

@@ -14,6 +14,7 @@ from trame_client.ui.html import DivLayout
 
 from monai_r2unet.apps.viewer.folder import Folder
 from monai_r2unet.apps.viewer.session_state import STATE
+from monai_r2unet.apps.viewer.texts import readable
 from monai_r2unet.apps.viewer.transfers import Transfers
 from monai_r2unet.apps.viewer.windows import WINDOWS
 from monai_r2unet.errors import InputError
@@ -68,7 +69,7 @@ class Page:
                 "trame__title": "R2U-Net viewer",
                 "views": VIEWS,
                 "windows": [{"name": name, "width": w, "centre": c} for name, (w, c) in WINDOWS.items()],
-                "folder": str(folder.root),
+                "folder": readable(str(folder.root)),
                 "upload_limit": upload_limit,
                 "slices": {view["id"]: {"index": 1, "count": 1} for view in VIEWS},
             }
@@ -101,7 +102,7 @@ class Page:
             await self.session.close()
 
     def _name(self, path: Path) -> str:
-        return str(path.relative_to(self.folder.root)) if path != self.folder.root else path.name
+        return readable(str(path.relative_to(self.folder.root)) if path != self.folder.root else path.name)
 
     def _tell_slices(self, view: str, index: int, count: int) -> None:
         self.state.slices = {**self.state.slices, view: {"index": index, "count": count}}

@@ -18,6 +18,8 @@ from monai_r2unet.images.writing import write_image
 
 __all__ = ["Result"]
 
+LONGEST_STEM = 50  # characters of the image's name in those of downloads, which have room for 255 bytes
+
 
 @dataclass(frozen=True)
 class Result:
@@ -49,7 +51,7 @@ class Result:
         """
         segments = [Segment(one["value"], one["name"], tuple(one["colour"])) for one in bundle["labels"]]
         stem = Path(name.rstrip("/")).name.split(".")[0]
-        stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in stem) or "image"
+        stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in stem[:LONGEST_STEM]) or "image"
         with itk_path(output) as written:
             labels = label_array(sitk.ReadImage(written))
         return cls(output, image, labels, segments, f"{stem}_{bundle['name']}")

@@ -76,7 +76,7 @@ class Session:
     def complain(self, error: Exception | str, kind: str = "error") -> None:
         """Show a message in the page."""
         text = error if isinstance(error, str) else sentence_of(error)
-        self.tell(message={"kind": kind, "text": text})
+        self.tell(message={"kind": kind, "text": texts.readable(text)})
 
     # ---- images ----
 
@@ -108,7 +108,7 @@ class Session:
                 scale="",
                 result=None,
                 reference=None,
-                message={"kind": "warning", "text": " ".join(notes)} if notes else None,
+                message={"kind": "warning", "text": texts.readable(" ".join(notes))} if notes else None,
             )
             if window is not None:
                 self._tell_window(*window)
@@ -271,7 +271,7 @@ class Session:
                 "seconds": f"{time.monotonic() - active.started:.0f}",
             },
             reference=None,
-            message={"kind": "warning", "text": " ".join(told)} if told else None,
+            message={"kind": "warning", "text": texts.readable(" ".join(told))} if told else None,
         )
 
     def show_overlays(self) -> None:

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import SimpleITK as sitk
 
-__all__ = ["bundle_card", "bundle_problem", "describe_device", "describe_image", "describe_progress", "describe_size"]
+__all__ = [
+    "bundle_card",
+    "bundle_problem",
+    "describe_device",
+    "describe_image",
+    "describe_progress",
+    "describe_size",
+    "readable",
+    "typed",
+]
 
 GIB = 2**30
+
+
+def readable(text: str) -> str:
+    r"""Text that can be sent to the page: bytes of a file name that are not UTF-8 as ``\xfc``."""
+    return re.sub("[\ud800-\udfff]", lambda byte: f"\\x{ord(byte[0]) & 0xFF:02x}", text)
+
+
+def typed(text: str) -> str:
+    r"""The file name that a `readable` one stands for."""
+    return re.sub(r"\\x([89a-f][0-9a-f])", lambda byte: chr(0xDC00 + int(byte[1], 16)), text)
 
 
 def describe_image(image: sitk.Image) -> str:

@@ -191,6 +191,9 @@ def request_of(command: dict[str, Any]) -> Request:
         field = FIELDS[name]
         if not (field.optional if value is None else field.check(value)):
             raise InputError(f"not a valid run: {name} is {value!r}, expected {field.expected}")
+    for name, value in parts.items():
+        if isinstance(value, str) and "\0" in value:
+            raise InputError(f"not a valid run: {name} holds a null character, which no name has")
     if parts.get("batch_size") is not None and parts["batch_size"] < 1:
         raise InputError(f"not a valid run: batch_size is {parts['batch_size']}, expected 1 or more")
     return Request(**parts)

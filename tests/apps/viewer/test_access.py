@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import pytest
 
 from monai_r2unet.apps.viewer.folder import Folder, check_one_file
+from monai_r2unet.apps.viewer.texts import readable
 from monai_r2unet.errors import InputError
 
 PATHS = ["/", "/index.html", "/viewer/page.js", "/download/mask.nii.gz", "/upload/0123456789/a.nrrd"]
@@ -124,6 +128,23 @@ def test_only_files_of_the_folder_are_found(tmp_path):
     assert folder.suggest("") == ["link.nii", "own.nii", "series/", "way/", "within.nii"]
     assert folder.suggest("../") == folder.suggest("way/") == []
     assert folder.suggest("Ser") == ["series/"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes on Linux only")
+def test_files_are_found_by_names_that_cannot_be_shown_or_typed(tmp_path):
+    odd = os.fsdecode(b"M\xfcller")
+    folder = Folder(tmp_path)
+    for name in (odd, f"{odd}/{odd}.nii", " series ", "y" * 255, "肺.nii", r"\x41.nii"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x") if name.endswith("nii") else path.mkdir()
+        assert folder.find(name) == folder.find(str(path)) == path
+        assert folder.find(readable(name)) == path
+    assert folder.suggest("M") == [r"M\xfcller/"]
+    assert folder.suggest(r"M\xfcller/") == [r"M\xfcller/M\xfcller.nii"]
+    for name in (f"{odd}.nrrd", "y" * 256, "a\0b"):
+        with pytest.raises(InputError):
+            folder.find(name)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
+from monai_r2unet.apps.viewer.texts import readable
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +155,21 @@ def test_a_photograph_without_a_dark_surround_is_scaled_by_hand(show, images, tm
     np.testing.assert_array_equal(mask, expected * 255)
     page.select_option("#bundle", "lung")
     page.wait_for_function("document.querySelector('#scale') === null")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes on Linux only")
+@pytest.mark.parametrize("name", [b"M\xfcller.nrrd", b"y" * 250 + b".nrrd"], ids=["latin1", "long"])
+def test_an_image_with_any_name_is_opened_and_its_mask_saved(start, images, tmp_path, name):
+    expected = sitk.ReadImage(str(images / "axial.expected.nrrd"))
+    shutil.copy(images / "axial.nrrd", images / os.fsdecode(name))
+    _, page = start()
+    open_path(page, readable(os.fsdecode(name)))
+    page.wait_for_selector("header .name")
+    segment(page)
+    mask = sitk.ReadImage(str(downloaded(page, ".nii.gz", tmp_path)))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), sitk.GetArrayFromImage(expected))
+    open_path(page, readable(os.fsdecode(b"no\xfc.nrrd")))
+    page.wait_for_function(r"() => document.querySelector('#message')?.innerText.includes('no\\xfc.nrrd')")
 
 
 def _quarter(picture, vertical, horizontal):

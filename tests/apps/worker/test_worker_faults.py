@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from monai_r2unet.images.reading import read_image
 from tests.apps.worker.worker_process import NOISY, Client
 from tests.helpers.arrays import values
 from tests.helpers.bundle_runs import environment
@@ -105,6 +107,7 @@ def test_errors_are_sentences_and_nothing_is_written(client: Client, ct: str, tm
         ({"input": ct, "output": mask, "slices": [4]}, "input", "slices are [4], expected"),
         ({"input": str(tmp_path / "memory.nrrd"), "output": mask}, "memory", "not enough memory"),
         ({"input": str(tmp_path / "boom.nrrd"), "output": mask}, "internal", "unexpected RuntimeError: boom"),
+        ({"input": ct, "output": f"{mask}\0.nrrd"}, "protocol", "output holds a null character"),
         ({"input": ct, "output": str(out / "full.nrrd")}, "output", "is the disk full"),
     ]
     for index, (content, code, words) in enumerate(cases):
@@ -115,6 +118,31 @@ def test_errors_are_sentences_and_nothing_is_written(client: Client, ct: str, tm
     assert [path.name for path in out.iterdir()] == ["there.nrrd"]
     assert (out / "there.nrrd").read_text() == "old"
     assert client.run(input=ct, output=mask)[-1]["event"] == "done"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes on Linux only")
+@pytest.mark.parametrize(
+    "name",
+    [b"M\xfcller", b"y" * 248, "肺 Łódź".encode(), b"new\nline", b" ct ", b"50%d"],
+    ids=lambda name: repr(name)[:9],
+)
+def test_names_of_any_kind_cost_neither_the_mask_nor_the_queue(
+    client: Client, ct: str, expected: np.ndarray, tmp_path: Path, name: bytes
+) -> None:
+    folder = tmp_path / os.fsdecode(name)
+    folder.mkdir()
+    source, output = folder / f"{os.fsdecode(name)}.nrrd", folder / f"{os.fsdecode(name)}.nii.gz"
+    shutil.copy(ct, source)
+    queue = [(1, str(source), str(output)), (2, ct, str(tmp_path / "next.nrrd"))]
+    for job, image, mask in queue:
+        client.send("run", job=job, bundle="lung", device="cpu", input=image, output=mask)
+    for job, _, mask in queue:
+        done = client.until("done", "error")[-1]
+        assert (done["event"], done["job"], done["output"]) == ("done", job, mask)
+        np.testing.assert_array_equal(values(read_image(mask)), expected)
+    assert sorted(path.name for path in folder.iterdir()) == sorted([source.name, output.name])
+    missing = client.run(job=3, input=f"{source}.nrrd", output=str(tmp_path / "none.nrrd"))[-1]
+    assert (missing["event"], missing["code"]) == ("error", "input")
 
 
 def test_warnings_are_told_when_they_arise_and_at_the_end(client: Client, tmp_path: Path) -> None:

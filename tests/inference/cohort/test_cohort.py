@@ -18,6 +18,7 @@ from monai_r2unet.errors import InputError
 from monai_r2unet.images.grid import same_grid
 from monai_r2unet.images.reading import read_image
 from monai_r2unet.inference.cohort import is_cohort, segment_cohort
+from monai_r2unet.inference.cohort_cases import state_of
 from monai_r2unet.inference.cohort_records import CaseResult
 from tests.helpers.lung_examples import small_ct, write_random_weights
 from tests.inference.cohort.cohort_examples import BROKEN, MASKS, files, statuses, table, write_dicom
@@ -319,6 +320,22 @@ def test_a_replaced_image_gets_a_new_mask(segmenter: Segmenter, three: Path, tmp
     later = (tmp_path / "out" / "a.nii.gz").stat().st_mtime + 5
     os.utime(three / "a.nrrd", (later, later))
     assert statuses(segment_cohort(lambda: segmenter, three, tmp_path / "out"))["done"] == ["a"]
+
+
+@pytest.mark.parametrize(("header", "voxels"), [("a.mhd", "a.raw"), ("a.nhdr", "a.raw.gz"), ("a.mhd", "other.bin")])
+def test_voxels_beside_their_header_count_as_the_image(header: str, voxels: str, tmp_path: Path) -> None:
+    path, data = tmp_path / header, tmp_path / voxels
+    sitk.WriteImage(small_ct(slices=1), str(path), useCompression=voxels.endswith(".gz"))
+    if voxels == "other.bin":
+        (tmp_path / "a.raw").rename(data)
+        path.write_text(path.read_text().replace("a.raw", voxels))
+    before = state_of(path)
+    (tmp_path / "a.txt").write_text("beside")
+    assert state_of(path) == before
+    os.utime(data, (1, 1))
+    assert state_of(path) not in ("", before)
+    data.unlink()
+    assert state_of(path) not in ("", before)
 
 
 # ---- thousands of cases ----------------------------------------------------------------------------------------------
