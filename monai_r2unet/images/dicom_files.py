@@ -14,6 +14,7 @@ from monai_r2unet.errors import InputError
 from monai_r2unet.images.formats import READERS
 
 __all__ = [
+    "ARCHIVES",
     "Chosen",
     "check_sound",
     "contents",
@@ -38,6 +39,7 @@ NO_IMAGE = re.compile(
 # What a series' folder may hold beside its slices, by its name; any other file must be text to be left out.
 BESIDE = (*READERS, ".raw", ".zraw", ".db", ".dll", ".exe", ".inf", ".ini", ".lnk", ".log")
 NAMED = mimetypes.MimeTypes()  # Python's own table, without those of the system
+ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".iso")  # they may hold slices
 BINARY = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 
 # Value representations with explicit encoding, and those with a four-byte length after two reserved bytes.
@@ -83,26 +85,31 @@ def series_files(folder: Path) -> list[Path]:
     """The DICOM images of a folder, by name, without its subfolders, hidden files and files that are no images.
 
     Raises:
-        InputError: a file beside them may be one of the slices, but is damaged, compressed or cannot be opened. A
-            series without it would be cut short.
+        InputError: a file beside them may be one of the slices, but is damaged, compressed, hidden or cannot be opened.
+            A series without it would be cut short.
     """
     found: list[Path] = []
-    doubtful: list[str] = []
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.is_dir():
-            continue
+    others: list[Path] = []
+    doubts: dict[Path, str] = {}
+    for path in sorted(path for path in folder.iterdir() if not path.is_dir()):
         try:
-            dicom = path.is_file() and is_dicom(path)
-            doubt = None if dicom else _doubt(path)
+            hidden = path.name.startswith(".")
+            dicom = path.is_file() and not hidden and is_dicom(path)
+            doubt = _doubt_of_hidden(path) if hidden else None if dicom else _doubt(path)
         except OSError as error:
             dicom, doubt = False, f"cannot be opened ({error.strerror})"
         if dicom and may_hold_image(path):
             found.append(path)
         if doubt:
-            doubtful.append(f"{path} may be one of the slices, but it {doubt}")
+            doubts[path] = doubt
+        elif not dicom and path.is_file():
+            others.append(path)
+    named = {_pattern(path) for path in found}
+    doubts |= {path: "is not DICOM" for path in others if _pattern(path) in named}
+    doubtful = [f"{path} may be one of the slices, but it {doubts[path]}" for path in sorted(doubts)]
     if found and doubtful:
-        others = len(doubtful) - 1
-        more = f" (and {others} more file{'s' * (others > 1)} like it)" if others else ""
+        rest = len(doubtful) - 1
+        more = f" (and {rest} more file{'s' * (rest > 1)} like it)" if rest else ""
         raise InputError(f"{doubtful[0]}{more}: copy the series again from its source, or move what is no slice")
     return found
 
@@ -174,11 +181,24 @@ def _begins_with_an_element(start: bytes) -> bool:
     return (group, element) < struct.unpack_from("<HH", start, after) < (0x21, 0)
 
 
+def _pattern(path: Path) -> str:
+    """The name of a file with every number replaced: the slices of a series often differ in these only."""
+    return re.sub(r"\d+", "#", path.name)
+
+
+def _doubt_of_hidden(path: Path) -> str | None:
+    """Why a hidden file may be a slice: programs hide files until they are copied to their end."""
+    is_slice = path.is_file() and _start_of(path)[128:132] == b"DICM" and may_hold_image(path)
+    return "is hidden, as files are while they are copied" if is_slice else None
+
+
 def _doubt(path: Path) -> str | None:
     """Why a file that is not DICOM may nevertheless be a slice; None if it is known to be something else."""
     name = path.name.lower()
     if not path.exists():
         return "is a link to a file that is missing"
+    if not path.is_file():  # a pipe, whose reader waits, or a device
+        return None
     kind, compression = NAMED.guess_type(path.name)
     if name.endswith(BESIDE) or (kind is not None and kind != "application/octet-stream"):
         return None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import struct
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +17,12 @@ import SimpleITK as sitk
 from monai_r2unet.errors import InputError
 from monai_r2unet.images.checks import warn_of_thickness
 from monai_r2unet.images.dicom_files import (
+    ARCHIVES,
     Chosen,
     check_sound,
     contents,
     is_chosen,
+    is_dicom,
     may_hold_image,
     series_files,
     unreadable,
@@ -50,6 +54,7 @@ IN_GROUPS = {
     "0020|0032": "0020|9113",  # ImagePositionPatient in PlanePositionSequence
     "0020|0037": "0020|9116",  # ImageOrientationPatient in PlaneOrientationSequence
 }
+BEGINNING = 1 << 16  # bytes that hold the UID of the series
 MACRO = 256  # bytes within which a macro states an attribute
 
 
@@ -109,7 +114,37 @@ def read_dicom_folder(folder: Path, series: Chosen = None) -> sitk.Image:
         named = series if isinstance(series, str) else ", ".join(series)
         many = f"{len(chosen)} DICOM series called" if chosen else "no DICOM series"
         raise InputError(f"{folder} holds {many} {named}, choose one of: {listing}")
+    _check_subfolders(folder, chosen[0][0].series)
+    archives = sorted(path.name for path in folder.iterdir() if path.name.lower().endswith(ARCHIVES))
+    if archives:
+        some = "them, if they hold" if len(archives) > 1 else "it, if it holds"
+        warnings.warn(
+            f"{', '.join(archives)} beside the slices of {folder} is left out: unpack {some} some", stacklevel=4
+        )
     return _read_stack(folder, chosen[0])
+
+
+def _check_subfolders(folder: Path, series: str) -> None:
+    """Refuse a series of which a part lies in a subfolder."""
+    uid = re.compile(rb"(?<![0-9.])" + re.escape(series.encode("utf-8")) + rb"(?![0-9.])")
+    for subfolder in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        with contextlib.suppress(OSError):  # of what may not be opened, no more is known
+            for path in subfolder.iterdir() if series else ():
+                if not (path.is_file() and path.stat().st_size and is_dicom(path) and may_hold_image(path)):
+                    continue
+                if uid.search(contents(path)[:BEGINNING]) and _series_of(path) == series:
+                    raise InputError(
+                        f"{path} belongs to the series of {folder}, whose subfolders are not searched: put all slices "
+                        "into one folder"
+                    )
+
+
+def _series_of(path: Path) -> str:
+    """UID of the series of a DICOM file; empty if it cannot be read."""
+    try:
+        return _header(path).series
+    except InputError:
+        return ""
 
 
 def _header(path: Path) -> Slice:

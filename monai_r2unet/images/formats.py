@@ -28,6 +28,7 @@ __all__ = ["READERS", "files_of", "stem_of"]
 
 CONTROL = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f]")  # bytes that never occur in text
 METAIMAGE_SERIES = re.compile(r"[^%]*%0?\d*[du][^%]* \d+ \d+ [1-9]\d*")  # a pattern, first, last and step
+ENCODINGS = ("raw", "gzip", "gz", "ascii", "text", "txt", "hex")  # of NRRD; ITK has neither bzip2 nor zrl
 MILLIMETRES = {"m": 1000.0, "cm": 10.0, "mm": 1.0, "um": 0.001, "µm": 0.001}  # in each unit of NRRD and MetaImage
 
 
@@ -105,7 +106,8 @@ def _nrrd_declared(path: Path) -> Declared:
     """What the header of a NRRD says.
 
     Raises:
-        InputError: if the header does not end, or gives units that differ between axes.
+        InputError: if the header does not end, gives units that differ between axes, or names an encoding that ITK does
+            not decode.
     """
     fields: dict[str, str] = {}
     with path.open("rb") as file:
@@ -126,6 +128,11 @@ def _nrrd_declared(path: Path) -> Declared:
         raise InputError(f"{path} has axes in different units ({', '.join(names)}), expected mm: convert it first")
     found = Declared(None, [size for size in given if not math.isnan(size)], units.pop() if units else 1.0)
     encoding = fields.get("encoding", "").lower()
+    if encoding not in ENCODINGS:
+        raise InputError(
+            f"{path} is stored in a way that cannot be read (encoding {encoding or 'not stated'}), expected raw, gzip, "
+            "ascii or hex: save it again"
+        )
     compressed = encoding in ("gzip", "gz")
     if (encoding != "raw" and not compressed) or {"byteskip", "lineskip"} & fields.keys():
         return found

@@ -145,7 +145,6 @@ def test_a_diverging_training_says_so(options: dict[str, Any], capsys: pytest.Ca
     [
         ("out_channels", 2, "R2UNet and DiceCELoss do not fit images of 1 x 64 x 64 and masks of 1 x 64 x 64 ("),
         ("in_channels", 3, "R2UNet and DiceCELoss do not fit images of 1 x 64 x 64"),
-        ("spatial_dims", 3, "do not fit images of 1 x 64 x 64"),
     ],
 )
 def test_a_network_that_does_not_fit_the_data_is_refused_before_an_earlier_training_is_moved(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import shutil
 import struct
@@ -139,7 +140,37 @@ def test_what_is_known_to_be_no_slice_is_left_out(tmp_path: Path) -> None:
         (folder / name).write_bytes(content)
     (folder / "more").mkdir()
     (folder / "more" / "x.gz").write_bytes(b"")
-    assert read_image(folder).GetSize() == (7, 6, 6)
+    os.mkfifo(folder / "pipe.dcm")
+    image, notes = read_image_with_notes(folder)
+    assert image.GetSize() == (7, 6, 6)
+    assert notes == [f"all.tar.gz, all.zip beside the slices of {folder} is left out: unpack them, if they hold some"]
+
+
+def test_a_slice_that_is_hidden_while_it_is_copied_refuses_the_series(tmp_path: Path) -> None:
+    folder = series(tmp_path / "ct")
+    (folder / "5.dcm").rename(folder / ".5.dcm.Xa3bF")
+    with pytest.raises(InputError, match=r"ct/\.5\.dcm\.Xa3bF may be one of the slices, but it is hidden"):
+        read_image(folder)
+
+
+def test_text_that_is_named_like_a_slice_refuses_the_series(tmp_path: Path) -> None:
+    folder = series(tmp_path / "ct", ending="")
+    (folder / "5").write_text("<html>not found</html>")
+    with pytest.raises(InputError, match=r"ct/5 may be one of the slices, but it is not DICOM"):
+        read_image(folder)
+
+
+def test_a_part_of_the_series_in_a_subfolder_refuses_it(tmp_path: Path) -> None:
+    folder = series(tmp_path / "ct")
+    more = folder / "more"
+    more.mkdir()
+    (folder / "5.dcm").rename(more / "5.dcm")
+    with pytest.raises(InputError, match=r"ct/more/5\.dcm belongs to the series of .*: put all slices into one folder"):
+        read_image(folder)
+    data = pydicom.dcmread(more / "5.dcm")
+    data.SeriesInstanceUID += ".1"
+    data.save_as(more / "5.dcm")
+    assert read_image(folder).GetSize() == (7, 6, 5)
 
 
 # ---- the size of a pixel ---------------------------------------------------------------------------------------------

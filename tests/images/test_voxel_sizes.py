@@ -266,3 +266,13 @@ def test_a_flat_image_is_warned_of(tmp_path: Path) -> None:
         ]
     write_image(image, tmp_path / "b.nii.gz")  # silently: what is written is not measured
     assert values(read_image_with_notes(nifti(tmp_path / "c.nii", voxels=VOXELS[..., :1]))[0]).shape == (1, 6, 5)
+
+
+@pytest.mark.parametrize("encoding", ["bzip2", "zrl", ""])
+def test_an_encoding_of_nrrd_that_cannot_be_read_is_no_damage(tmp_path: Path, encoding: str) -> None:
+    header = (
+        f"NRRD0004\ntype: short\ndimension: 3\nsizes: 2 2 2\nspacings: 1 1 1\nendian: little\nencoding: {encoding}\n\n"
+    )
+    (tmp_path / "a.nrrd").write_bytes(header.encode() + bytes(16))
+    with pytest.raises(InputError, match=rf"encoding {encoding or 'not stated'}\), expected raw, gzip, ascii or hex"):
+        read_image(tmp_path / "a.nrrd")
