@@ -48,8 +48,8 @@ from monai_r2unet.provenance import versions
 __all__ = ["is_cohort", "segment_cohort"]
 
 MAP_ENDING = ".nii.gz"  # ending of the files of probabilities
-# The table is rewritten after each hundredth of the cases, and after so many seconds.
-LISTED = 100
+# The table is rewritten when it lacks a twentieth of what it lists, and after so many seconds.
+LISTED = 20
 LISTED_AFTER = 60.0
 
 logger = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ def segment_cohort(
 
     mine = cases[rank::count]
     results: list[CaseResult] = []
-    unlisted, listed = 0, time.monotonic()  # results that the table lacks, and when it was written
+    rows, unlisted, listed = len(records), 0, time.monotonic()  # of the table: listed, lacking, and when it was written
     try:
         for case in mine:
             output, before = dest / outputs[case.name], records.get(case.name)
@@ -144,9 +144,9 @@ def segment_cohort(
                 result = _recorded(result, dest)
                 unlisted += 1
             # The table is written anew each time: the more cases it lists, the less often.
-            if unlisted * LISTED >= len(outputs) or (unlisted and time.monotonic() - listed > LISTED_AFTER):
+            if unlisted and (unlisted * LISTED >= rows or time.monotonic() - listed > LISTED_AFTER):
                 write_tables(dest, outputs)
-                unlisted, listed = 0, time.monotonic()
+                rows, unlisted, listed = rows + unlisted, 0, time.monotonic()
             results.append(result)
             if on_case is not None:
                 on_case(result, len(results), len(mine))

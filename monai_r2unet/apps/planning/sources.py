@@ -126,14 +126,21 @@ def _of_datalist(folder: Path) -> Source:
     cases = []
     for split in SPLITS:
         entries = content.get(split, [])
-        if split == "test":  # images that are still to be segmented
-            entries = [entry for entry in entries if not isinstance(entry, dict) or "label" in entry]
+        if split == "test" and isinstance(entries, list):  # without those that are still to be segmented
+            entries = [entry for entry in entries if not _is_unlabelled(entry)]
         check_form(folder / FILE_NAME, split, entries)
         for entry in entries:
             image, label = Path(folder, entry["image"]), Path(folder, entry["label"])
             cases.append(Case(stem_of(image) or image.name, image, label, split, entry.get("patient")))
     names = content.get("labels")
+    if isinstance(names, dict):  # as in a dataset.json
+        return Source(cases, FILE_NAME, _names(names, folder / FILE_NAME))
     return Source(cases, FILE_NAME, tuple(names) if isinstance(names, list) else ())
+
+
+def _is_unlabelled(entry: object) -> bool:
+    """Whether an entry of a test set has an image only; the Medical Segmentation Decathlon gives its path alone."""
+    return isinstance(entry, str) or (isinstance(entry, dict) and "label" not in entry)
 
 
 def _of_dataset(folder: Path) -> Source:

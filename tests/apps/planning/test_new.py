@@ -206,6 +206,18 @@ def test_forms_of_data_sets_name_their_labels(tmp_path: Path) -> None:
     assert [Path(e["image"]).name for e in load(Path("task/data/datalist.json"))["test"]] == ["case3.nii.gz"]
 
 
+def test_a_datalist_in_the_form_of_the_decathlon_is_planned_without_its_unlabelled_images(tmp_path: Path) -> None:
+    write_volumes(Path("msd"), ("imagesTr", "labelsTr"))
+    entries = [{"image": f"./imagesTr/case{i}.nii.gz", "label": f"./labelsTr/case{i}.nii.gz"} for i in range(4)]
+    labels = {"0": "background", "1": "liver", "2": "kidney"}
+    datalist = {"labels": labels, "training": entries, "test": ["./imagesTs/case9.nii.gz"]}
+    Path("msd/datalist.json").write_text(json.dumps(datalist))
+    assert main(["new", "task", "msd"]) == 0
+    assert Bundle(Path("task")).label_names == ("liver", "kidney")
+    written = load(Path("task/data/datalist.json"))
+    assert [len(written.get(split, [])) for split in ("training", "validation", "test")] == [3, 1, 0]
+
+
 # ---- what it refuses -------------------------------------------------------------------------------------------------
 
 
