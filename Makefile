@@ -5,7 +5,7 @@
 # `make test-slicer` tests the 3D Slicer extension, for which it installs Slicer's core (1 GB) into an environment apart.
 # `make test-viewer` tests the web viewer in headless Chromium, and `make screenshots` makes its pictures for the docs.
 # `make bundles` writes what bundles share into each, and lists the files that are kept by hand.
-# `make label-server STUDIES=folder` starts a MONAI Label server, `make test-label` tests it: in an environment apart too.
+# `make label-server STUDIES=folder BUNDLES=organs TRUST=1` starts a MONAI Label server, `make test-label` tests it: in an environment apart too.
 
 PYTHON ?= python3
 VENV := .venv
@@ -45,7 +45,7 @@ screenshots: $(VIEWER)/.test
 	$(VIEWER)/bin/python -m benchmarks.viewer_screenshots
 
 label-server: $(LABEL)/.installed
-	$(LABEL)/bin/python -m label_server.serve --studies "$(STUDIES)" --bundles $(BUNDLES) --port $(PORT)
+	$(LABEL)/bin/python -m label_server.serve --studies "$(STUDIES)" --bundles $(BUNDLES) --port $(PORT) $(if $(TRUST),--trust-bundle)
 
 test-label: $(LABEL)/.installed
 	$(LABEL)/bin/python -m pytest -m label_server tests/label_server --dist loadfile
@@ -79,7 +79,7 @@ $(VENV)/.docs: $(VENV)/.test
 $(SLICER)/.test: pyproject.toml constraints.txt
 	test -x $(SLICER)/bin/python || $(PYTHON) -m venv $(SLICER)
 	$(SLICER)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-	    --editable '.[slicer-test,dev]'
+	    --editable '.[slicer-test,train,dev]'
 	touch $@
 
 # trame-slicer works with an older Slicer core than the one that the extension is tested with.

@@ -12,7 +12,7 @@ from typing import Any
 from monai_r2unet.errors import InputError
 from monai_r2unet.files import sha256
 
-__all__ = ["Bundle", "find_bundle", "first_unsafe_part", "is_shipped", "list_bundles"]
+__all__ = ["Bundle", "find_bundle", "first_unsafe_part", "is_label", "is_shipped", "list_bundles"]
 
 CONFIGS = ("train", "evaluate", "inference", "multi_gpu_train")  # that every bundle made here has
 MOST_LABELS = 255  # values of a mask in uint8, without 0, the background
@@ -113,7 +113,7 @@ class Bundle:
             InputError: if a segment lacks its value, name or colour, or the values are not 1, 2, ..., up to 255.
         """
         segments = self.metadata.get("labels")
-        if not isinstance(segments, list) or not segments or not all(map(_is_label, segments)):
+        if not isinstance(segments, list) or not segments or not all(map(is_label, segments)):
             raise self._lacks("labels", "a list of objects with value, name, colour (three numbers from 0 to 255)")
         segments = sorted(segments, key=lambda segment: segment["value"])
         values = [segment["value"] for segment in segments]
@@ -130,7 +130,7 @@ class Bundle:
         segments = self.metadata.get("labels")
         if not isinstance(segments, list) or not all(isinstance(one, dict) and "name" in one for one in segments):
             return ()
-        if all(map(_is_label, segments)):
+        if all(map(is_label, segments)):
             segments = self.labels if segments else []
         return tuple(str(segment["name"]) for segment in segments)
 
@@ -145,7 +145,8 @@ class Bundle:
         return InputError(f"damaged bundle: {path} lacks a usable entry {what}, expected {expected}")
 
 
-def _is_label(label: Any) -> bool:
+def is_label(label: Any) -> bool:
+    """Whether this is a label as metadata have them."""
     return (
         isinstance(label, dict)
         and type(label.get("value")) is int

@@ -22,6 +22,8 @@ from R2UNetLib.self_test import R2UNetTest
 from R2UNetLib.setup_section import SetupSection
 from R2UNetLib.shown import Status, show_result
 from R2UNetLib.texts import bundle_problem, describe_bundle, describe_time, goes_by_field_of_view
+from R2UNetLib.train_section import TrainSection
+from R2UNetLib.training import Training
 from R2UNetLib.volumes import check_volume, slice_count
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import (
@@ -74,11 +76,13 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.layout.addWidget(panel)
         self.ui = slicer.util.childWidgetVariables(panel)
         panel.setMRMLScene(slicer.mrmlScene)
-        self.logic = R2UNetLogic(self)
+        self.logic = R2UNetLogic(self, self)
         self.status = Status(self.ui)
         self.choices = Choices(self.ui)
         self.bundleMenu = BundleMenu(self.ui.addBundleButton, self.onAddBundle, self.onRemoveBundle)
         self.setupSection = SetupSection(self.ui, self.onText, self.onSetUpChanged)
+
+        self.trainSection = TrainSection(self.ui, self.logic, self._device)
 
         self.ui.resultTable.horizontalHeader().setStretchLastSection(True)
         self.ui.resultTable.verticalHeader().setVisible(False)
@@ -94,6 +98,7 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def enter(self) -> None:
         """Called when the user opens the panel."""
         self._connectParameters()
+        self.trainSection.refresh()
         self.startWorker()
 
     def exit(self) -> None:
@@ -120,6 +125,7 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSceneReplaced(self, caller: Any = None, event: Any = None) -> None:
         """Called when the scene is empty or was extended."""
         self._connectParameters()
+        self.trainSection.refresh()
 
     # ---- the worker ----
 
@@ -178,6 +184,18 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic.removeBundle(self.parameters.bundle)
         self.parameters.bundle = ""
         self.onWorkerChanged()
+
+    # ---- events of a training ----
+
+    def onTrainingProgress(self, training: Training) -> None:
+        """Show the course of the training."""
+        self.trainSection.progress(training)
+
+    def onTrainingFinished(self, training: Training) -> None:
+        """Show the end of the training, and list its bundle."""
+        self.trainSection.finished(training)
+        if training.trained:
+            self.onAddBundle(Path(training.trained))
 
     def onText(self, line: str) -> None:
         """Add a line to the log."""
@@ -252,6 +270,9 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Copy diagnostics for support."""
         slicer.app.clipboard().setText(diagnostics(self.logic, self.ui.logTextEdit.plainText))
         self.status.say(_("The diagnostics are on the clipboard."))
+
+    def _device(self) -> str:
+        return "auto" if self.parameters is None else self.parameters.device
 
     def _scale(self) -> str | None:
         """The scale typed by the user, if the bundle uses one."""

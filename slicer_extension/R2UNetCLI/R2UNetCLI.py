@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("inputVolume", type=Path)
     parser.add_argument("outputLabelmap", type=Path)
     parser.add_argument("--bundle", default="")
+    parser.add_argument("--trust-bundle", action="store_true")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--cpu-fallback", action="store_true")
     parser.add_argument("--scale", default="")
@@ -40,6 +41,7 @@ def main() -> int:
         "output": str(options.outputLabelmap.absolute()),
         "device": options.device,
         "overwrite": True,  # Slicer may have created the file already
+        **({"trust_bundle": True} if options.trust_bundle else {}),
         **({"cpu_fallback": True} if options.cpu_fallback else {}),
         **({"scale": options.scale} if options.scale else {}),
     }
@@ -79,8 +81,10 @@ def _follow(events: IO[str]) -> bool:
             print(f"error: {event['message']}", file=sys.stderr)
             return False
         elif event["event"] == "done":
-            volume = event["millilitres"]
-            print(f"{event['voxels']} " + ("pixels" if volume is None else f"voxels, {volume:.1f} mL"), flush=True)
+            for label in event["labels"]:
+                volume = label["millilitres"]
+                size = "pixels" if volume is None else f"voxels, {volume:.1f} mL"
+                print(f"{label['name']}: {label['voxels']} {size}", flush=True)
             return True
     print("error: R2U-Net could not be started: is monai-r2unet installed in this Python?", file=sys.stderr)
     return False

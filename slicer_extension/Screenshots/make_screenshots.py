@@ -1,4 +1,4 @@
-"""Photograph the panel in four states, with Slicer's data model and the real worker, but without Slicer's application.
+"""Photograph the panel in five states, with Slicer's data model and the real worker, but without Slicer's application.
 
     python slicer_extension/Screenshots/make_screenshots.py
 
@@ -8,6 +8,7 @@ The widgets of MRML and CTK are imitated (see Testing/standins), so that in Slic
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +59,42 @@ def main() -> None:
     panel.parameters.outputSegmentation = other
     panel.ui.segmentButton.click()
     take(app, parent, "error")
+
+    panel.ui.trainCollapsibleButton.collapsed = False
+    panel.parameters.outputSegmentation = None
+    with tempfile.TemporaryDirectory() as folder:
+        train(app, panel, folder)
+        take(app, parent, "training")
+        panel.logic.cancelTraining()
+        wait(app, lambda: panel.logic.training is None)
     panel.cleanup()
+
+
+def train(app: Any, panel: Any, folder: str) -> None:
+    """Train on drawn parts of three small volumes until there is a curve."""
+    import numpy as np
+    import slicer
+
+    slicer.mrmlScene.Clear(0)
+    for number in (1, 2, 3):
+        masks = np.zeros((2, 4, 32, 40), np.uint8)
+        masks[0, :, 4 : 16 + number, 2:16] = 1
+        masks[1, :, 10 - number : 28, 20:36] = 1
+        values = np.select(list(masks > 0), [100, 400], -1000).astype(np.int16)
+        volume = slicer.util.addVolumeFromArray(
+            values, ijkToRAS=np.diag([-2.0, -2.0, 3.0, 1.0]), name=f"Phantom {number}"
+        )
+        drawn = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"Drawn {number}")
+        drawn.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+        for name, mask in zip(("liver", "spleen"), masks, strict=True):
+            segment_id = drawn.GetSegmentation().AddEmptySegment("", name)
+            slicer.util.updateSegmentBinaryLabelmapFromArray(mask, drawn, segment_id, volume)
+    panel.trainSection.refresh()
+    panel.ui.trainNameLineEdit.setText("phantoms")
+    panel.ui.trainDestPathLineEdit.currentPath = folder
+    panel.ui.trainEpochsSpinBox.setValue(16)
+    panel.ui.trainButton.click()
+    wait(app, lambda: panel.logic.training is None or len(panel.logic.training.epochs) > 9)
 
 
 def wait(app: Any, condition: Callable[[], Any], seconds: float = 300) -> None:

@@ -71,6 +71,22 @@ def test_names_that_cannot_be_printed_cost_no_mask(workbench, tmp_path):
         assert output.is_file()
 
 
+def test_the_folder_of_a_bundle_with_several_labels(workbench, tmp_path):
+    import SimpleITK as sitk
+
+    image, output = workbench / "images" / "parts.nrrd", tmp_path / "out.nrrd"
+    options = ("--bundle", workbench / "own" / "parts", "--python", workbench / "worker")
+    done = run(image, output, *options)
+    assert done.returncode == 1
+    assert "can execute any code" in done.stderr
+    done = run(image, output, *options, "--trust-bundle")
+    assert done.returncode == 0, done.stderr
+    expected, got = sitk.ReadImage(str(image.with_suffix(".expected.nrrd"))), sitk.ReadImage(str(output))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(got), sitk.GetArrayFromImage(expected))
+    voxels = int((sitk.GetArrayFromImage(expected) == 2).sum())
+    assert f"right part: {voxels} voxels, {voxels * 12 / 1000:.1f} mL" in done.stdout
+
+
 def test_its_errors_are_sentences(workbench, tmp_path):
     image = workbench / "images" / "axial.nrrd"
     done = run(image, tmp_path / "out.nrrd")

@@ -92,7 +92,7 @@ def test_the_command_line_modules_description_is_valid():
     assert module.title == "R2U-Net (batch)"
     arguments, options, outputs = module.classifyParameters()
     assert [parameter.name for parameter in arguments] == ["inputVolume", "outputLabelmap"]
-    flags = {"--bundle", "--device", "--cpu-fallback", "--scale", "--python"}
+    flags = {"--bundle", "--trust-bundle", "--device", "--cpu-fallback", "--scale", "--python"}
     assert {parameter.longflag for parameter in options} == flags
     assert outputs == []
     texts = [parameter.description for group in module for parameter in group]

@@ -4,7 +4,7 @@
 
 - ``bundles``: ``lung`` and ``eyes`` (colour pictures) with random weights, ``empty`` without weights,
 - ``own``: bundles of the user: ``safe``, the lung bundle again, and ``parts``, which has two labels and needs trust,
-- ``worker``: starts the worker with these bundles, whatever its arguments,
+- ``worker``: starts the worker with these bundles, or the module that is named with ``-m``,
 - ``images``: a chest CT stored in several ways, each with its ``.expected.nrrd`` and, for tests of single slices,
   ``.uncleaned.nrrd``, the mask before islands are removed; ``parts``, a CT of two parts, with its mask in
   ``.expected.nrrd``; and colour pictures, each with its ``.expected.nrrd``: ``picture`` (noise), ``fundus`` (twice as
@@ -36,11 +36,13 @@ FUNDUS_SCALE = "230px"  # the diameter of the field of view of both fundus photo
 
 WORKER = """#!/bin/sh
 exec "{python}" -c '
-import runpy
+import runpy, sys
 from pathlib import Path
 from monai_r2unet import bundle
-bundle._bundles_folder = lambda: Path("{bundles}")
-runpy.run_module("monai_r2unet.worker", run_name="__main__")'
+sys.argv = sys.argv[sys.argv.index("-m") + 1 :] if "-m" in sys.argv else ["monai_r2unet.worker"]
+if sys.argv[0] == "monai_r2unet.worker":
+    bundle._bundles_folder = lambda: Path("{bundles}")
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)' "$@"
 """
 
 

@@ -6,12 +6,14 @@ import argparse
 import asyncio
 import contextlib
 import importlib.util
+import os
 import signal
 import sys
 from pathlib import Path
 
 from monai_r2unet.apps.cli.arguments import positive
 from monai_r2unet.apps.cli.terminal import EXIT_DONE
+from monai_r2unet.bundle import find_bundle
 from monai_r2unet.errors import InputError
 
 __all__ = ["HELP", "add_arguments", "announce", "run", "until_stopped"]
@@ -26,6 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", nargs="?", help="image file, or folder with one DICOM series, to open first")
     parser.add_argument(
         "--folder", help="restrict images to this folder (default: the image's folder, or the current one)"
+    )
+    parser.add_argument(
+        "--bundle",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="also offer the bundle in this folder (repeatable)",
+    )
+    parser.add_argument(
+        "--trust-bundle", action="store_true", help="let the bundles named with --bundle execute any code"
     )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: reachable from this machine only)"
@@ -49,12 +61,14 @@ def run(options: argparse.Namespace) -> int:
 
     image = None if options.image is None else Path(options.image)
     folder = Folder(Path(options.folder) if options.folder else _home_of(image))
+    bundles = [find_bundle(f"{name}{os.sep}", trusted=options.trust_bundle) for name in options.bundle]
     settings = Options(
         folder=folder,
         image=None if image is None else folder.find(str(image.absolute())),
         host=options.host,
         port=options.port,
         upload_limit=options.upload_limit * 10**6,
+        bundles={bundle.root: options.trust_bundle for bundle in bundles},
     )
     if not is_loopback(options.host):
         print(

@@ -66,6 +66,7 @@ def metadata_of(plan: Plan, name: str, base: dict[str, Any]) -> dict[str, Any]:
                 "name": label,
                 "colour": COLOURS[(value - 1) % len(COLOURS)],
                 "terminology": terminology_of(label),
+                **survey.source.appearance.get(label, {}),
             }
             for value, label in enumerate(labels, 1)
         ],

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from monai_r2unet.bundle import is_label
 from monai_r2unet.datasets.datalist import FILE_NAME, SPLITS, check_form, first_three, read_datalist
 from monai_r2unet.errors import InputError
 from monai_r2unet.images.formats import stem_of
@@ -50,12 +51,14 @@ class Source:
         form: The form it was recognised as.
         labels: Names of the labels with the values 1, 2, ..., if the data set names them.
         modality: What the data set calls its images; empty if it does not.
+        appearance: Colour (RGB, 0 to 255) and terminology of labels, by their names, if the data set has them.
     """
 
     cases: list[Case]
     form: str
     labels: tuple[str, ...] = ()
     modality: str = ""
+    appearance: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def find_cases(source: Path) -> Source:
@@ -162,8 +165,13 @@ def _of_dataset(folder: Path) -> Source:
     if isinstance(content.get("training"), list):
         check_form(path, "training", content["training"])
         pairs = [(Path(folder, entry["image"]), Path(folder, entry["label"])) for entry in content["training"]]
-        cases = [Case(stem_of(image) or image.name, image, label) for image, label in pairs]
-        return Source(cases, "dataset.json of the Medical Segmentation Decathlon", labels, modality)
+        patients = [str(entry.get("patient", "")) or None for entry in content["training"]]
+        cases = [
+            Case(stem_of(image) or image.name, image, label, patient=patient)
+            for (image, label), patient in zip(pairs, patients, strict=True)
+        ]
+        form = "dataset.json of the Medical Segmentation Decathlon"
+        return Source(cases, form, labels, modality, _appearance(content.get("appearance", {}), path))
     for name in ("imagesTr", "labelsTr"):
         if not (folder / name).is_dir():
             raise InputError(f"{folder} has no {name}/, which a dataset.json of nnU-Net needs: restore it")
@@ -174,6 +182,21 @@ def _of_dataset(folder: Path) -> Source:
         raise InputError(f"{len(alone)} masks in {folder} have no image: {first_three(alone)}; restore the images")
     cases = [Case(name, images[name], masks[name]) for name in sorted(masks)]
     return Source(cases, "dataset.json of nnU-Net", labels, modality)
+
+
+def _appearance(appearance: Any, path: Path) -> dict[str, dict[str, Any]]:
+    """Colour and terminology by label's name, as 3D Slicer's extension writes them."""
+    if not isinstance(appearance, dict) or not all(isinstance(one, dict) for one in appearance.values()):
+        raise InputError(f"{path} has an appearance of another form, expected an object for each label: remove it")
+    parts = ("colour", "terminology")
+    found = {name: {part: one[part] for part in parts if part in one} for name, one in appearance.items()}
+    for name, one in found.items():
+        if not is_label({"value": 1, "name": name, "colour": [0, 0, 0], **one}):
+            raise InputError(
+                f"{path} has an appearance of {name!r} that cannot be used, expected colour (three numbers from 0 to "
+                "255) and terminology (codes of texts): correct or remove it"
+            )
+    return found
 
 
 def _names(labels: Mapping[str, Any], path: Path) -> tuple[str, ...]:

@@ -87,6 +87,9 @@ def survey(
             all masks are empty, or a label is in none.
     """
     names = tuple(labels) or source.labels
+    for name in names:
+        if name[:1] in ("$", "@", "%"):  # in a configuration these would be evaluated
+            raise InputError(f"the label {name!r} begins with {name[0]}, expected a letter or a digit: rename it")
     unnamed = [] if names else source.cases  # whose masks are read twice: first to count their labels
     total = len(unnamed) + len(source.cases)
     found = []

@@ -58,6 +58,15 @@ class Folder:
             check_one_file(found)
         return found
 
+    def find_folder(self, path: str) -> Path:
+        """The folder at this path, absolute or relative to this folder, with all links resolved; see `find`."""
+        found = self.find(path)
+        if not found.is_dir():
+            raise InputError(f"{path} is a file, expected a folder: check the path")
+        for inside in found.rglob("*"):
+            self._check(inside.resolve(), path)
+        return found
+
     def suggest(self, start: str) -> list[str]:
         """Paths in this folder that begin with ``start``, as they can be shown; folders end with a slash."""
         parent, _, name = start.strip().rpartition("/")

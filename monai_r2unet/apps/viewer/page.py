@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,14 +46,24 @@ class Page:
         home: Folder for uploads and results.
         upload_limit: Largest upload in bytes.
         command: Command that starts the worker.
+        bundles: Folders of bundles that are not shipped, and whether the user trusts the author of each.
     """
 
-    def __init__(self, server: Any, folder: Folder, home: Path, upload_limit: int, command: Sequence[str]) -> None:
+    def __init__(
+        self,
+        server: Any,
+        folder: Folder,
+        home: Path,
+        upload_limit: int,
+        command: Sequence[str],
+        bundles: Mapping[Path, bool],
+    ) -> None:
         self.server = server
         self.state = server.state
         self.folder = folder
         self.home = home
         self.command = command
+        self.bundles = bundles
         self.session: Session | None = None
         uploads = home / "uploads"
         uploads.mkdir(mode=0o700)
@@ -87,7 +97,7 @@ class Page:
         from monai_r2unet.apps.viewer.session import Session
 
         scene = Scene(self.server, self._tell_slices)
-        self.session = Session(self.state, scene, self.home, self.command)
+        self.session = Session(self.state, scene, self.home, self.command, self.bundles)
         scene.register(self.server)
         self.state.ready = True
         self.state.flush()
@@ -120,6 +130,7 @@ class Page:
             "segment": lambda session: session.segment,
             "cancel": lambda session: session.cancel,
             "bundle": lambda session: session.choose_bundle,
+            "add_bundle": lambda session: functools.partial(self._add_bundle, session),
             "device": lambda session: session.choose_device,
             "scale": lambda session: session.choose_scale,
             "window": lambda session: session.set_window,
@@ -158,6 +169,11 @@ class Page:
         found = self.folder.find(path)
         await self._show(session, found, self._name(found), place)
         self.transfers.forget(keep=session.source)
+
+    async def _add_bundle(self, session: Session, path: str) -> None:
+        if not path.strip():
+            raise InputError("type the path of a bundle's folder, such as a training wrote")
+        await session.add_bundle(self.folder.find_folder(path))
 
     async def _uploaded(self, session: Session, batch: str, name: str, place: str) -> None:
         try:

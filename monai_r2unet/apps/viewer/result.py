@@ -54,7 +54,7 @@ class Result:
         stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in stem[:LONGEST_STEM]) or "image"
         with itk_path(output) as written:
             labels = label_array(sitk.ReadImage(written))
-        return cls(output, image, labels, segments, f"{stem}_{bundle['name']}")
+        return cls(output, image, labels, segments, f"{stem}_{Path(bundle['name']).name}")
 
     @property
     def downloads(self) -> list[str]:

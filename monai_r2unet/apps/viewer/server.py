@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Options:
         port: Port number; 0 for any free one.
         upload_limit: Largest upload in bytes.
         worker: Command that starts the worker.
+        bundles: Folders of bundles that are not shipped, and whether the user trusts the author of each.
     """
 
     folder: Folder
@@ -42,6 +43,7 @@ class Options:
     port: int = 0
     upload_limit: int = 2 << 30
     worker: Sequence[str] = WORKER
+    bundles: Mapping[Path, bool] = field(default_factory=dict)
 
 
 async def serve(options: Options, announce: Callable[[str], None]) -> None:
@@ -55,7 +57,7 @@ async def serve(options: Options, announce: Callable[[str], None]) -> None:
     server = get_server("monai-r2unet", client_type="vue3")
     access = Access(options.host)
     with workspace() as home:
-        page = Page(server, options.folder, home, options.upload_limit, options.worker)
+        page = Page(server, options.folder, home, options.upload_limit, options.worker, options.bundles)
 
         def bind(web_server: Any) -> None:
             web_server.app.middlewares.append(access.guard)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,9 +52,12 @@ class Session:
         scene: The scene that shows images and masks.
         home: Folder for results.
         command: Command that starts the worker.
+        added: Folders of bundles that are not shipped, and whether the user trusts the author of each.
     """
 
-    def __init__(self, state: Any, scene: Scene, home: Path, command: Sequence[str]) -> None:
+    def __init__(
+        self, state: Any, scene: Scene, home: Path, command: Sequence[str], added: Mapping[Path, bool] | None = None
+    ) -> None:
         self.state = state
         self.scene = scene
         self.home = home
@@ -62,6 +65,8 @@ class Session:
         self.source: Path | None = None
         self.image: sitk.Image | None = None
         self.bundles: dict[str, dict[str, Any]] = {}
+        self.added = {str(folder): trusted for folder, trusted in (added or {}).items()}
+        self.questions: dict[str, tuple[str, bool]] = {}  # folder to be described, and whether to choose it then
         self.active: ActiveSegmentation | None = None
         self.result: Result | None = None
         self.jobs = 0
@@ -144,6 +149,36 @@ class Session:
             self.tell(bundle=name, card=texts.bundle_card(bundle), problem=texts.bundle_problem(bundle))
             self.tell(scaled=_goes_by_field_of_view(bundle))
 
+    async def add_bundle(self, folder: Path) -> None:
+        """Add the bundle in a folder, unless it needs to be trusted: that is for the command line to say."""
+        await self.worker.start()
+        self._describe(str(folder), chosen=True)
+
+    def _describe(self, folder: str, chosen: bool) -> None:
+        job = f"bundle {len(self.questions) + 1}"
+        self.questions[job] = (folder, chosen)
+        self.worker.send("describe", job=job, bundle=folder)
+
+    def _take_description(self, folder: str, chosen: bool, event: dict[str, Any]) -> None:
+        if event["event"] == "error":
+            self.complain(event["message"])
+        elif event["unsafe"] is not None and not self.added.get(folder, False):
+            self.complain(
+                f"The bundle {folder} can execute any code on this computer (it has {event['unsafe']}). If you trust "
+                f"its author, start the viewer with --bundle {folder} --trust-bundle."
+            )
+        else:
+            self.bundles[event["name"]] = event
+            self.added.setdefault(folder, False)
+            self._tell_bundles()
+            if chosen:
+                self.choose_bundle(event["name"])
+            else:
+                self._choose_bundle()
+
+    def _tell_bundles(self) -> None:
+        self.tell(bundles=[{"name": name, "title": texts.bundle_title(b)} for name, b in self.bundles.items()])
+
     def choose_device(self, name: str) -> None:
         """Select the device."""
         if name in [device["id"] for device in self.state.devices]:
@@ -180,6 +215,7 @@ class Session:
             input=str(self.source),
             output=str(self.active.output),
             device=self.state.device,
+            **({"trust_bundle": True} if self.added.get(bundle["name"], False) else {}),
             **({"scale": self.state.scale} if self.state.scale and _goes_by_field_of_view(bundle) else {}),
         )
 
@@ -192,11 +228,16 @@ class Session:
         kind = event["event"]
         if kind == "ready":
             self.bundles = {bundle["name"]: bundle for bundle in event["bundles"]}
-            self.tell(bundles=[{"name": b["name"], "title": b["title"]} for b in event["bundles"]])
+            self.questions.clear()  # a new worker has not heard them
+            self._tell_bundles()
             self._choose_bundle()
+            for folder in self.added:
+                self._describe(folder, chosen=False)
         elif kind == "devices":
             found = [{"id": device["id"], "name": texts.describe_device(device)} for device in event["devices"]]
             self.tell(devices=[{"id": "auto", "name": "Automatic"}, *found])
+        elif kind in ("bundle", "error") and (question := self.questions.get(str(event["job"]))) is not None:
+            self._take_description(*question, event)
         elif self.active is None or event["job"] != self.active.job:
             if kind == "log" and event["level"] == "warning":
                 self.complain(event["message"], "warning")

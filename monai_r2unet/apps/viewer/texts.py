@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import SimpleITK as sitk
@@ -11,6 +12,7 @@ import SimpleITK as sitk
 __all__ = [
     "bundle_card",
     "bundle_problem",
+    "bundle_title",
     "describe_device",
     "describe_image",
     "describe_progress",
@@ -66,6 +68,11 @@ def bundle_problem(bundle: dict[str, Any]) -> str:
     }.get(bundle["weights"], "")
 
 
+def bundle_title(bundle: dict[str, Any]) -> str:
+    """A bundle's name, of an added one its folder's, and its title."""
+    return f"{Path(bundle['name']).name}: {bundle['title']}"
+
+
 def bundle_card(bundle: dict[str, Any]) -> list[dict[str, str]]:
     """A bundle's intended use and its limits, as displayed."""
     rows: Sequence[tuple[str, str]] = (
@@ -77,5 +84,6 @@ def bundle_card(bundle: dict[str, Any]) -> list[dict[str, str]]:
         ("Trained on", bundle["data_source"]),
         ("Weights", bundle["licence"]),
         ("Version", bundle["version"]),
+        ("Folder", bundle["name"] if "unsafe" in bundle else ""),
     )
     return [{"name": name, "text": text} for name, text in rows if text]

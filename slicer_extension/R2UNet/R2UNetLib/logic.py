@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from .outputs import sequence_of
 from .parameters import R2UNetParameters
 from .problem import Problem
 from .runner import JobRunner, Listener
+from .training import Training, TrainingListener, TrainingRunner
+from .training_data import Case
 from .volumes import check_volume, shown_slice, slice_count
 
 MOST_NAMED = 3  # labels in a node's name
@@ -34,10 +37,11 @@ class R2UNetLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         logic.close()
     """
 
-    def __init__(self, listener: Listener | None = None) -> None:
+    def __init__(self, listener: Listener | None = None, trainingListener: TrainingListener | None = None) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
         VTKObservationMixin.__init__(self)
         self.runner = JobRunner(listener)
+        self.trainingRunner = TrainingRunner(trainingListener)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._onSceneClosing)
 
     def getParameterNode(self) -> R2UNetParameters:
@@ -55,6 +59,11 @@ class R2UNetLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
     def cancelling(self) -> bool:
         """Whether the segmentation is being cancelled."""
         return self.runner.job is not None and self.runner.job.cancelling
+
+    @property
+    def training(self) -> Training | None:
+        """The running training; None if there is none."""
+        return self.trainingRunner.training
 
     @property
     def canUndo(self) -> bool:
@@ -106,6 +115,39 @@ class R2UNetLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
     def removeBundle(self, name: str) -> None:
         """Take an added bundle off the list; its folder stays."""
         self.runner.catalogue.remove(name)
+
+    def train(
+        self,
+        name: str,
+        folder: Path | str,
+        source: Path | Sequence[Case],
+        *,
+        labels: str = "",
+        modality: str = "",
+        epochs: int = 0,
+        device: str = "auto",
+    ) -> None:
+        """Plan and train a bundle, in a process of its own; the training's listener is notified.
+
+        Args:
+            name: Name of the bundle, which becomes the folder `name` in `folder`.
+            folder: An existing folder. Of cases of the scene, it also gets the data set, `name` followed by "_data".
+            source: Cases of the scene (see `training_data.cases_of_scene`), or a data set's folder.
+            labels: Names of the labels of a data set that has none: "liver,kidney".
+            modality: "CT" or "MR", for cases of the scene; empty to guess it from the values.
+            epochs: Passes over the training images; 0 for as many as planned.
+            device: "auto", "cpu", "cuda:0", ...
+
+        Raises:
+            Problem: if it cannot start; nothing was created.
+        """
+        self.trainingRunner.start(
+            name, Path(folder), source, labels=labels, modality=modality, epochs=epochs, device=device
+        )
+
+    def cancelTraining(self) -> None:
+        """Stop the training; nothing is left of it. The listener is notified."""
+        self.trainingRunner.cancel()
 
     def process(
         self,
@@ -215,6 +257,7 @@ class R2UNetLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         """Stop everything, when the panel, the module or Slicer closes. Waits a few seconds for the worker."""
         self.removeObservers()
         self.runner.listener = None
+        self.trainingRunner.close()
         self.runner.close()
 
     def _run(self, job: Job, wait: bool) -> slicer.vtkMRMLSegmentationNode | None:

@@ -187,6 +187,20 @@ def measure(target: slicer.vtkMRMLSegmentationNode) -> list[Measurement]:
     return sizes
 
 
+def mask_of_segment(
+    node: slicer.vtkMRMLSegmentationNode, segment_id: str, volume: slicer.vtkMRMLVolumeNode
+) -> np.ndarray:
+    """A segment on the grid of a volume under the same transform: (K, J, I), 0 and 1. The scene is not changed."""
+    grid, resampled = slicer.vtkOrientedImageData(), slicer.vtkOrientedImageData()
+    grid.SetDimensions(*volume.GetImageData().GetDimensions())
+    grid.SetImageToWorldMatrix(vtkMatrixFromArray(ijk_to_ras(volume)))
+    grid.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+    slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(
+        _labelmap(node, segment_id), grid, resampled, False
+    )
+    return _array(resampled)
+
+
 def _our_segments(node: slicer.vtkMRMLSegmentationNode) -> dict[str, str]:
     """ID of each segment made by this module -> bundle and label."""
     segmentation = node.GetSegmentation()

@@ -88,7 +88,7 @@ class SetupSection:
         except Problem as problem:
             self.ui.packageStateLabel.setText(str(problem))
             return
-        what = [PACKAGE] if wheel is None else [str(wheel), "--from-folder", str(wheel.parent)]
+        what = [f"{PACKAGE}[train]"] if wheel is None else [str(wheel), "--from-folder", str(wheel.parent)]
         self.installer.start(python.program, [str(INSTALLER), *what], python.environment)
         self.show()
 

@@ -17,11 +17,12 @@ class Status:
 
     Args:
         ui: The panel's widgets.
+        section: Prefix of the widgets' names in a section of the panel.
     """
 
-    def __init__(self, ui: Any) -> None:
-        self.bar = ui.progressBar
-        self.label = ui.statusLabel
+    def __init__(self, ui: Any, section: str = "") -> None:
+        self.bar = getattr(ui, f"{section}ProgressBar" if section else "progressBar")
+        self.label = getattr(ui, f"{section}StatusLabel" if section else "statusLabel")
 
     def say(self, sentence: str) -> None:
         """Show a message."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import html
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slicer.i18n import tr as _
+
+if TYPE_CHECKING:
+    from .training import Training
 
 GIB = 2**30
 
@@ -43,6 +46,33 @@ def describe_time(done: int, total: int, elapsed: float, remaining: float | None
     return _("Slice {done} of {total}, {elapsed:.0f} s so far, about {remaining:.0f} s to go").format(
         done=done, total=total, elapsed=elapsed, remaining=remaining
     )
+
+
+def describe_training(training: Training) -> str:
+    """The course of a training."""
+    if training.epochs or training.share:
+        epoch = min(len(training.epochs) + 1, training.planned_epochs)
+        text = _("Epoch {epoch} of {epochs}").format(epoch=epoch, epochs=training.planned_epochs)
+        measured = [one.dice for one in training.epochs if one.dice is not None]
+        if training.epochs:
+            text += _(", loss {loss:.3f}").format(loss=training.epochs[-1].loss)
+        if measured:
+            text += _(", Dice {dice:.3f}").format(dice=measured[-1])
+        if training.remaining is not None:
+            text += _(", about {time} to go").format(time=describe_seconds(training.remaining))
+        return text
+    if training.plan:
+        return _("Planned: loading the images ...")
+    return _("Checking image {done} of {total} ...").format(done=training.checked[0], total=training.checked[1])
+
+
+def describe_seconds(seconds: float) -> str:
+    """A duration: seconds, minutes or hours."""
+    if seconds < 100:
+        return _("{seconds:.0f} s").format(seconds=seconds)
+    if seconds < 6000:
+        return _("{minutes:.0f} min").format(minutes=seconds / 60)
+    return _("{hours:.1f} h").format(hours=seconds / 3600)
 
 
 def bundle_problem(bundle: dict[str, Any] | None, name: str) -> str:

@@ -98,7 +98,15 @@ def write_volume(volume: slicer.vtkMRMLVolumeNode, path: Path, slices: tuple[int
     Raises:
         Problem: if the file cannot be written.
     """
-    node = volume if slices is None else _slab(volume, slices)
+    write_node(volume if slices is None else _slab(volume, slices), path)
+
+
+def write_node(node: slicer.vtkMRMLVolumeNode, path: Path) -> None:
+    """Write a volume node, in the scene or not, uncompressed.
+
+    Raises:
+        Problem: if the file cannot be written.
+    """
     storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
     storage.SetFileName(str(path))
     storage.SetUseCompression(0)

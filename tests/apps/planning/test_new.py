@@ -218,6 +218,38 @@ def test_a_datalist_in_the_form_of_the_decathlon_is_planned_without_its_unlabell
     assert [len(written.get(split, [])) for split in ("training", "validation", "test")] == [3, 1, 0]
 
 
+def test_a_data_set_gives_colours_codes_and_patients(capsys: pytest.CaptureFixture[str]) -> None:
+    write_volumes(Path("data"))
+    lung = {"scheme": "SCT", "value": "39607008", "meaning": "Lung"}
+    dataset: dict[str, Any] = {
+        "labels": {"0": "background", "1": "big, organ", "2": "kidney"},
+        "appearance": {"big, organ": {"colour": [1, 2, 3], "terminology": {"category": lung, "type": lung}}},
+        "training": [
+            {"image": f"images/case{i}.nii.gz", "label": f"masks/case{i}.nii.gz", "patient": f"p{i // 2}"}
+            for i in range(4)
+        ],
+    }
+    Path("data/dataset.json").write_text(json.dumps(dataset))
+    assert main(["new", "task", "data"]) == 0
+    first, second = Bundle(Path("task")).labels
+    assert (first["colour"], first["terminology"]["type"]) == ([1, 2, 3], lung)
+    assert second["terminology"]["type"]["meaning"] == "Kidney"
+    datalist = load(Path("task/data/datalist.json"))
+    sets = {split: {entry["patient"] for entry in datalist.get(split, [])} for split in ("training", "validation")}
+    assert not sets["training"] & sets["validation"]
+
+    for change, words in (
+        ({"appearance": {"kidney": {"colour": [1, 2, 300]}}}, "an appearance of 'kidney' that cannot be used"),
+        ({"appearance": [1]}, "has an appearance of another form"),
+        ({"labels": {"0": "background", "1": "$__import__('os').abort()", "2": "b"}}, "begins with $"),
+        ({"labels": {"0": "background", "1": "@epochs", "2": "b"}}, "begins with @"),
+    ):
+        Path("data/dataset.json").write_text(json.dumps({**dataset, **change}))
+        assert main(["new", "other", "data"]) == 2
+        assert words in capsys.readouterr().err
+        assert not Path("other").exists()
+
+
 # ---- what it refuses -------------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -19,8 +20,14 @@ from pathlib import Path
 from monai_r2unet.apps.cli.view import announce, until_stopped
 from monai_r2unet.apps.viewer.folder import Folder
 from monai_r2unet.apps.viewer.server import Options, serve
-folder, image, worker, limit = sys.argv[1:]
-options = Options(Folder(Path(folder)), Path(image) if image else None, upload_limit=int(limit), worker=[worker])
+folder, image, worker, limit, *bundles = sys.argv[1:]
+options = Options(
+    Folder(Path(folder)),
+    Path(image) if image else None,
+    upload_limit=int(limit),
+    worker=[worker],
+    bundles={Path(bundle): True for bundle in bundles},
+)
 try:
     asyncio.run(until_stopped(serve(options, announce)))
 except asyncio.CancelledError:
@@ -54,9 +61,12 @@ class Viewer:
         return cls([sys.executable, "-m", "monai_r2unet", "view", *arguments])
 
     @classmethod
-    def with_worker(cls, worker: Path, folder: Path, image: Path | None = None, limit: int = 10**8) -> Viewer:
-        """With a worker that knows other bundles."""
-        return cls([sys.executable, "-c", SERVE, str(folder), str(image or ""), str(worker), str(limit)])
+    def with_worker(
+        cls, worker: Path, folder: Path, image: Path | None = None, limit: int = 10**8, bundles: Sequence[Path] = ()
+    ) -> Viewer:
+        """With a worker that knows other bundles, and folders of trusted ones."""
+        parts = [folder, image or "", worker, limit, *bundles]
+        return cls([sys.executable, "-c", SERVE, *map(str, parts)])
 
     def request(
         self, path: str, method: str = "GET", headers: dict[str, str] | None = None, body: bytes = b""

@@ -58,7 +58,9 @@
   // ---- paths ----
   document.addEventListener("submit", (event) => {
     event.preventDefault();
-    ask("open", new FormData(event.target).get("path"), event.target.dataset.open);
+    const path = new FormData(event.target).get("path");
+    if ("addBundle" in event.target.dataset) ask("add_bundle", path);
+    else ask("open", path, event.target.dataset.open);
   });
   document.addEventListener("input", (event) => {
     if (event.target.getAttribute("list") === "suggestions") ask("suggest", event.target.value);
