@@ -38,8 +38,10 @@ class Uncertainty(ScoringMethod):
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
         """Score all images, or at most ``request["max_samples"]`` of them, on ``request["device"]``."""
-        weights = sha256(self.task.get_path())
         images = sorted(datastore.get_unlabeled_images())
+        if not self.task.bundle.weights.is_file():  # before the first training
+            return {"total": len(images), "skipped": len(images), "executed": 0, "scores": {}}
+        weights = sha256(self.task.get_path())
         todo = [name for name in images if datastore.get_image_info(name).get(f"{self.key}_weights") != weights]
         todo = todo[: int(request.get("max_samples") or len(todo))]
         scores: dict[str, float] = {}

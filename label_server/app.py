@@ -24,6 +24,8 @@ __all__ = ["LabelApp"]
 class LabelApp(MONAILabelApp):
     """Serves the bundles below ``APP_DIR/model`` that ``conf["bundles"]`` lists, separated by commas.
 
+    Those in ``conf["trained"]`` can be trained.
+
     Args:
         app_dir: The server's own folder, see `label_server.serve`.
         studies: Folder with images, or address of a DICOMweb archive.
@@ -32,6 +34,7 @@ class LabelApp(MONAILabelApp):
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         self.bundles = [Bundle(Path(app_dir) / "model" / name) for name in conf["bundles"].split(",")]
+        self.trained = conf.get("trained", conf["bundles"]).split(",")
         self.tasks = {bundle.name: Segmentation(bundle) for bundle in self.bundles}
         super().__init__(
             app_dir,
@@ -47,8 +50,8 @@ class LabelApp(MONAILabelApp):
         return self.tasks
 
     def init_trainers(self) -> dict[str, FineTuning]:
-        """One training task for each bundle, under its name."""
-        return {bundle.name: FineTuning(bundle, self.conf) for bundle in self.bundles}
+        """One training task for each bundle whose author is trusted, under its name."""
+        return {bundle.name: FineTuning(bundle, self.conf) for bundle in self.bundles if bundle.name in self.trained}
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
         """``uncertainty_lung`` for the bundle ``lung``, and so on."""

@@ -1,4 +1,4 @@
-"""Training on saved labels, from the current weights to new ones."""
+"""Training on saved labels, from the current weights, or from none, to new ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ FINE_TUNING = 0.2
 class FineTuning(BundleTrainTask):
     """Train a bundle with its own ``configs/train.json`` on the images with a final label.
 
-    The best epoch's weights become ``models/model.pt``, which the next inference uses; the previous ones are kept as
+    A bundle without weights is trained from nothing, with its own number of epochs and its own learning rate. The best
+    epoch's weights become ``models/model.pt``, which the next inference uses; the previous ones are kept as
     ``models/previous.pt``.
 
     Args:
@@ -47,17 +48,18 @@ class FineTuning(BundleTrainTask):
 
     def config(self) -> dict[str, Any]:
         """The client's options, with their defaults."""
+        fine = self._has_weights
         return {
             "device": device_list(),
-            "pretrained": True,
-            "max_epochs": 10,
+            "pretrained": fine,
+            "max_epochs": 10 if fine else self.settings["epochs"],
             "val_split": 0.2,
-            "lr": self.settings["lr"] * FINE_TUNING,
+            "lr": self.settings["lr"] * (FINE_TUNING if fine else 1),
             "batch_size": self.settings["batch_size"],
-            "freeze_norm": True,
+            "freeze_norm": fine,
             "multi_gpu": True,
             "gpus": "all",
-            "model_filename": weights_files(self.bundle),
+            "model_filename": weights_files(self.bundle) or [self.bundle.weights.name],
         }
 
     def stats(self) -> dict[str, Any]:
@@ -89,12 +91,17 @@ class FineTuning(BundleTrainTask):
             raise RuntimeError("the training did not come to its end; the server's log says why")
         duration = str(timedelta(seconds=round(time.monotonic() - started)))
         write_json({**json.loads(report.read_text(encoding="utf-8")), "total_time": duration}, report)
-        shutil.copyfile(self.bundle.weights, self.bundle.weights.with_name("previous.pt"))
+        if self._has_weights:
+            shutil.copyfile(self.bundle.weights, self.bundle.weights.with_name("previous.pt"))
         os.replace(trained, self.bundle.weights)
         shutil.rmtree(self._last, ignore_errors=True)
         self._running.rename(self._last)
         logger.info("New weights: %s", self.bundle.weights)
         return {"model": self.bundle.weights.name}
+
+    @property
+    def _has_weights(self) -> bool:
+        return self.bundle.weights.is_file()
 
     @property
     def _running(self) -> Path:
@@ -111,14 +118,16 @@ class FineTuning(BundleTrainTask):
         chosen = self._request
         weights = chosen["model_filename"]
         weights = weights[0] if isinstance(weights, list) else weights
+        pretrained = chosen["pretrained"] and self._has_weights
         overrides |= {
             # The learning-rate schedule is made for this number of epochs.
             "epochs": chosen["max_epochs"],
             "output_dir": str(self._running),
-            "init_weights": str(self.bundle.weights.with_name(weights)) if chosen["pretrained"] else None,
+            "init_weights": str(self.bundle.weights.with_name(weights)) if pretrained else None,
             "lr": chosen["lr"],
             "batch_size": chosen["batch_size"],
-            "freeze_norm": chosen["freeze_norm"] and chosen["pretrained"],
+            "freeze_norm": chosen["freeze_norm"] and pretrained,
+            "val_interval": min(self.settings["val_interval"], max(1, int(chosen["max_epochs"]) // 2)),
             "progress_bar": False,
         }
         return overrides

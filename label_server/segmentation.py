@@ -41,8 +41,8 @@ class Segmentation(InferTask):
         self._loaded: tuple[tuple[str, Path, int], Segmenter] | None = None
 
     def is_valid(self) -> bool:
-        """Whether there are weights."""
-        return self.bundle.weights.is_file()
+        """Always: clients take the labels of valid tasks, and the first ones are drawn before there are weights."""
+        return True
 
     def get_path(self, validate: bool = True) -> str:
         """Path of the current weights."""
@@ -120,6 +120,11 @@ class Segmentation(InferTask):
             InputError: if there is no such file.
         """
         name = weights[0] if isinstance(weights, list) and weights else weights or self.bundle.weights.name
+        if not self.bundle.weights.is_file():
+            raise InputError(
+                f"the bundle {self.bundle.name!r} has no weights yet: draw and save the labels of some images, then "
+                "train it"
+            )
         if name not in weights_files(self.bundle):
             raise InputError(f"there are no weights {name!r}, choose one of: {', '.join(weights_files(self.bundle))}")
         path = self.bundle.weights.with_name(name)

@@ -7,13 +7,14 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from label_server.checks import ENDINGS, check_port, check_studies
-from monai_r2unet.bundle import Bundle, find_bundle
+from monai_r2unet.bundle import Bundle, find_bundle, is_shipped
 from monai_r2unet.errors import EXIT_BAD_INPUT, InputError, as_switch
 
-__all__ = ["main", "prepare"]
+__all__ = ["check_bundles", "main", "prepare", "server_name"]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -22,8 +23,10 @@ def main() -> int:
     """Read the arguments, prepare the server's folder, and start the server."""
     parser = argparse.ArgumentParser(prog="label_server", description="A MONAI Label server with our bundles.")
     parser.add_argument("--studies", required=True, help="folder with images, or address of a DICOMweb archive")
-    parser.add_argument("--bundles", nargs="+", default=["lung"], metavar="NAME", help="default: lung")
-    parser.add_argument("--trust-bundle", action="store_true", help="let NAME be the folder of a bundle of your own")
+    parser.add_argument(
+        "--bundles", nargs="+", default=["lung"], metavar="NAME", help="names or folders; default: lung"
+    )
+    parser.add_argument("--trust-bundle", action="store_true", help="let folders execute any code, and be trained")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other computers in; default: 127.0.0.1")
     parser.add_argument("--port", type=int, default=8000, help="default: 8000")
     parser.add_argument(
@@ -31,7 +34,9 @@ def main() -> int:
     )
     options = parser.parse_args()
     try:
-        bundles = [find_bundle(name, trusted=options.trust_bundle, inference_only=False) for name in options.bundles]
+        bundles = [find_bundle(name, trusted=options.trust_bundle) for name in options.bundles]
+        trained = [bundle for bundle in bundles if options.trust_bundle or is_shipped(bundle)]
+        check_bundles(bundles, trained)
         check_studies(options.studies)
         check_port(options.host, options.port)
         prepare(options.work, bundles)
@@ -48,35 +53,62 @@ def main() -> int:
         "--studies",
         options.studies,
     ]
-    command += ["--conf", "bundles", ",".join(bundle.name for bundle in bundles)]
+    command += ["--conf", "bundles", ",".join(map(server_name, bundles))]
+    command += ["--conf", "trained", ",".join(map(server_name, trained))]
     command += ["--host", options.host, "--port", str(options.port)]
     os.execve(sys.executable, command, environment(options.work.resolve()))
 
 
-def prepare(work: Path, bundles: list[Bundle]) -> None:
+def server_name(bundle: Bundle) -> str:
+    """The name of a bundle in the server: its folder's, or for ``organs/eval``, which a training wrote, ``organs``."""
+    return bundle.root.parent.name if bundle.name == "eval" else bundle.name
+
+
+def check_bundles(bundles: Sequence[Bundle], trained: Sequence[Bundle]) -> None:
+    """Check that each bundle can be served: with its weights, or with labels from which it is trained.
+
+    Args:
+        bundles: The bundles.
+        trained: Those that may be trained, because their author is trusted.
+
+    Raises:
+        InputError: if one cannot.
+    """
+    names = [server_name(bundle) for bundle in bundles]
+    for bundle, name in zip(bundles, names, strict=True):
+        state = bundle.weights_state()
+        if names.count(name) > 1:
+            raise InputError(f"two bundles have the name {name!r}: rename the folder of one of them")
+        if state == "damaged":
+            raise InputError(
+                f"the weights of the bundle {name!r} are damaged ({bundle.weights}): train or copy it again, or leave "
+                "it out"
+            )
+        if state == "missing" and bundle not in trained:
+            raise InputError(
+                f"the bundle {name!r} has no weights yet ({bundle.weights}), and a training executes its "
+                "configs/train.json, which can be any code: train it first, or leave it out",
+                remedy="let it be trained here, if you trust its author,",
+                option="trust_bundle",
+            )
+
+
+def prepare(work: Path, bundles: Sequence[Bundle]) -> None:
     """Create or update the server's working folder: its app, and copies of the bundles.
 
-    Weights trained there are kept. ``models/shipped.pt`` always holds the bundle's own.
+    Weights trained there are kept. ``models/shipped.pt`` always holds the bundle's own, if it has any.
 
     Args:
         work: The folder.
-        bundles: The bundles, with weights.
-
-    Raises:
-        InputError: if a bundle lacks its weights, or they are damaged.
+        bundles: The bundles, checked by `check_bundles`.
     """
+    left_out = shutil.ignore_patterns("eval", "data", "models", "resume", "before_*", "*.pt", "events.out.*")
     for bundle in bundles:
-        if bundle.weights_state() != "present":
-            raise InputError(
-                f"the weights of the bundle {bundle.name!r} are {bundle.weights_state()} ({bundle.weights}): train it "
-                "first (its docs/README.md says how), or leave it out"
-            )
-    for bundle in bundles:
-        own = Bundle(work / "model" / bundle.name)
-        shutil.copytree(
-            bundle.root, own.root, ignore=shutil.ignore_patterns("eval", "data", "models"), dirs_exist_ok=True
-        )
+        own = Bundle(work / "model" / server_name(bundle))
+        shutil.copytree(bundle.root, own.root, ignore=left_out, dirs_exist_ok=True)
         own.weights.parent.mkdir(exist_ok=True)
+        if not bundle.weights.is_file():
+            continue
         shutil.copyfile(bundle.weights, own.weights.with_name("shipped.pt"))
         if not own.weights.is_file():
             shutil.copyfile(bundle.weights, own.weights)
