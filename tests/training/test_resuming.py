@@ -117,7 +117,7 @@ def test_options_that_can_be_meant(changes: dict[str, Any]) -> None:
     ],
 )
 def test_options_that_are_refused(name: str, value: Any, expected: str) -> None:
-    with pytest.raises(InputError, match=rf"--{name} is {value!r}, {expected}"):
+    with pytest.raises(InputError, match=rf"^{name} is {value!r}, {expected}"):
         check_training_options(**{**GOOD, name: value})
 
 

@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
@@ -532,6 +533,36 @@ def test_prepare_makes_what_training_reads(run: Run, work: Path) -> None:
 
 
 # ---- as a process ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
+@pytest.mark.parametrize("imported", ["monai_r2unet.bundle", "torch.nn", "monai.transforms"])
+def test_ctrl_c_during_the_imports_is_one_word(work: Path, imported: str) -> None:
+    command = [
+        sys.executable,
+        "-X",
+        "importtime",
+        "-m",
+        "monai_r2unet",
+        "segment",
+        "ct.nii.gz",
+        "m.nrrd",
+        "--bundle",
+        "lung",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(LUNG.parents[1])}
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have set it to be ignored
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as started:
+        signal.signal(signal.SIGINT, before)
+        assert started.stderr is not None
+        for line in started.stderr:
+            if line.rpartition("|")[2].strip() == imported:
+                started.send_signal(signal.SIGINT)
+                break
+        told = [line for line in started.stderr if not line.startswith("import time:")]
+    assert told == ["interrupted\n"]
+    assert started.returncode == 130
+    assert not Path("m.nrrd").exists()
 
 
 def process(*arguments: object) -> subprocess.CompletedProcess[str]:
