@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from monai_r2unet.errors import InputError, NotEnoughMemoryError
+from monai_r2unet.inference.passes import filled, in_windows, mirrored
 from monai_r2unet.inference.precision import fastest_type, run_exact, run_fast
 from monai_r2unet.networks.devices import copy_on_cpu, is_out_of_memory
 from monai_r2unet.transforms.fit import (
@@ -183,7 +184,7 @@ class SliceBySliceInferer(Inferer):
         def segment(
             batch: torch.Tensor, device: torch.device, factor: float, network: Any, filled_to: int = 1
         ) -> torch.Tensor:
-            run = _filled(network, filled_to)
+            run = filled(network, filled_to)
             found = self._probabilities(batch, device, spacing, factor, run, *args, **kwargs)
             if channels is not None and found.shape[1] != channels:
                 raise InputError(
@@ -315,7 +316,7 @@ class SliceBySliceInferer(Inferer):
             images = fit_in_plane(images, self.slice_size, fitted, "image", self.beyond)
         run = partial(run_exact if self.float32 else run_fast, network)
         if self.window is not None:
-            run = partial(_in_windows, self.window, run)
+            run = partial(in_windows, self.window, run)
         logits = mirrored(run, images, *args, **kwargs) if self.mirror else run(images, *args, **kwargs)
         if self.slice_size is not None:
             x, y = place_in_square(self.slice_size, fitted, self.beyond)
@@ -327,34 +328,6 @@ class SliceBySliceInferer(Inferer):
                 probabilities, size, mode="bilinear", align_corners=False, antialias=factor > 1
             )
         return probabilities
-
-
-def _filled(network: Callable[..., torch.Tensor], count: int) -> Callable[..., torch.Tensor]:
-    """The network for batches that are filled with zeros up to ``count`` images, without the results of these."""
-
-    def run(images: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        missing = count - len(images)
-        if missing <= 0:
-            return network(images, *args, **kwargs)
-        filled = torch.cat([images, images.new_zeros(missing, *images.shape[1:])])
-        return network(filled, *args, **kwargs)[: len(images)]
-
-    return run
-
-
-def _in_windows(
-    window: Inferer, network: Callable[..., torch.Tensor], images: torch.Tensor, *args: Any, **kwargs: Any
-) -> torch.Tensor:
-    logits: torch.Tensor = window(images, network, *args, **kwargs)
-    return logits
-
-
-def mirrored(network: Callable[..., torch.Tensor], images: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-    """Mean of the network's logits for ``images`` (N, C, X, Y) and for their three mirror images, mirrored back."""
-    logits = network(images, *args, **kwargs)
-    for axes in ((-2,), (-1,), (-2, -1)):
-        logits = logits + network(images.flip(axes), *args, **kwargs).flip(axes)
-    return logits / 4
 
 
 def _check_number(name: str, value: object, *, whole: bool = False, optional: bool = False) -> None:
