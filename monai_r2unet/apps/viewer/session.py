@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import SimpleITK as sitk
 
 from monai_r2unet.apps.viewer import texts
+from monai_r2unet.apps.viewer.active import ActiveSegmentation
 from monai_r2unet.apps.viewer.comparison import compare
 from monai_r2unet.apps.viewer.result import Result
 from monai_r2unet.apps.viewer.scene import Scene
@@ -22,26 +22,6 @@ from monai_r2unet.errors import InputError, sentence_of
 from monai_r2unet.images.reading import read_image_with_notes
 
 __all__ = ["Session"]
-
-
-@dataclass
-class ActiveSegmentation:
-    """A running segmentation.
-
-    Args:
-        job: Number of the job.
-        bundle: The worker's description of the bundle.
-        image: The image being segmented.
-        output: The file that the worker writes.
-    """
-
-    job: int
-    bundle: dict[str, Any]
-    image: sitk.Image
-    output: Path
-    started: float = field(default_factory=time.monotonic)
-    first: tuple[float, int] | None = None  # time when the first slices were done, and their number
-    warnings: list[str] = field(default_factory=list)
 
 
 class Session:
