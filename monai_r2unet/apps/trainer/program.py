@@ -29,11 +29,11 @@ from typing import Any, BinaryIO, NoReturn
 
 from monai_r2unet.apps.worker.protocol import event_line
 from monai_r2unet.errors import EXIT_BAD_INPUT, InputError, find_input_error, sentence_of
-from monai_r2unet.files import temporary_name
 from monai_r2unet.inference.startup import open_standard_streams
 
 __all__ = ["Trainer", "main"]
 
+HEX = "[0-9a-f]" * 8  # end of temporary names, see `monai_r2unet.files`
 NEEDED = ("matplotlib", "tensorboard")  # of the extra `train`
 
 
@@ -62,17 +62,18 @@ class Trainer:
     def leave(self, code: int) -> NoReturn:
         """Exit; unless the training is done, remove the bundle."""
         with self.ending:
-            for _ in range(10):  # another thread may be adding a file at this moment
-                if self.done or not self.begun or not self.dest.exists():
-                    break
-                away = temporary_name(self.dest)
-                try:
-                    self.dest.rename(away)
-                except OSError:  # Windows, while a file is open
-                    away = self.dest
-                shutil.rmtree(away, ignore_errors=True)
+            if self.begun and not self.done:
+                self._remove()
             sys.stderr.flush()
             os._exit(code)
+
+    def _remove(self) -> None:
+        """Remove the bundle, finished or being written."""
+        for _ in range(10):  # another thread may be adding a file at this moment
+            for folder in (self.dest, *self.dest.parent.glob(f".{self.dest.name}.{HEX}")):
+                shutil.rmtree(folder, ignore_errors=True)
+            if not self.dest.exists():
+                break
 
     def leave_with_input(self) -> None:
         """Exit when standard input closes; for a thread of its own."""

@@ -12,6 +12,7 @@ import SimpleITK as sitk
 
 from monai_r2unet.apps.viewer import texts
 from monai_r2unet.apps.viewer.active import ActiveSegmentation
+from monai_r2unet.apps.viewer.catalogue import Catalogue
 from monai_r2unet.apps.viewer.comparison import compare
 from monai_r2unet.apps.viewer.result import Result
 from monai_r2unet.apps.viewer.scene import Scene
@@ -44,9 +45,7 @@ class Session:
         self.worker = WorkerClient(command, self._take_event, self._worker_gone)
         self.source: Path | None = None
         self.image: sitk.Image | None = None
-        self.bundles: dict[str, dict[str, Any]] = {}
-        self.added = {str(folder): trusted for folder, trusted in (added or {}).items()}
-        self.questions: dict[str, tuple[str, bool]] = {}  # folder to be described, and whether to choose it then
+        self.catalogue = Catalogue(self.worker.send, added or {})
         self.active: ActiveSegmentation | None = None
         self.result: Result | None = None
         self.jobs = 0
@@ -124,7 +123,7 @@ class Session:
 
     def choose_bundle(self, name: str) -> None:
         """Select the bundle."""
-        bundle = self.bundles.get(name)
+        bundle = self.catalogue.bundles.get(name)
         if bundle is not None:
             self.tell(bundle=name, card=texts.bundle_card(bundle), problem=texts.bundle_problem(bundle))
             self.tell(scaled=_goes_by_field_of_view(bundle))
@@ -132,32 +131,11 @@ class Session:
     async def add_bundle(self, folder: Path) -> None:
         """Add the bundle in a folder, unless it needs to be trusted: that is for the command line to say."""
         await self.worker.start()
-        self._describe(str(folder), chosen=True)
-
-    def _describe(self, folder: str, chosen: bool) -> None:
-        job = f"bundle {len(self.questions) + 1}"
-        self.questions[job] = (folder, chosen)
-        self.worker.send("describe", job=job, bundle=folder)
-
-    def _take_description(self, folder: str, chosen: bool, event: dict[str, Any]) -> None:
-        if event["event"] == "error":
-            self.complain(event["message"])
-        elif event["unsafe"] is not None and not self.added.get(folder, False):
-            self.complain(
-                f"The bundle {folder} can execute any code on this computer (it has {event['unsafe']}). If you trust "
-                f"its author, start the viewer with --bundle {folder} --trust-bundle."
-            )
-        else:
-            self.bundles[event["name"]] = event
-            self.added.setdefault(folder, False)
-            self._tell_bundles()
-            if chosen:
-                self.choose_bundle(event["name"])
-            else:
-                self._choose_bundle()
+        self.catalogue.ask(str(folder), chosen=True)
 
     def _tell_bundles(self) -> None:
-        self.tell(bundles=[{"name": name, "title": texts.bundle_title(b)} for name, b in self.bundles.items()])
+        bundles = self.catalogue.bundles.items()
+        self.tell(bundles=[{"name": name, "title": texts.bundle_title(bundle)} for name, bundle in bundles])
 
     def choose_device(self, name: str) -> None:
         """Select the device."""
@@ -170,17 +148,17 @@ class Session:
 
     def _choose_bundle(self) -> None:
         """Select a usable bundle for the kind of image that is open."""
-        if not self.bundles:
+        if not self.catalogue.bundles:
             return
         colours = self.image is not None and self.image.GetNumberOfComponentsPerPixel()
-        fitting = [b for b in self.bundles.values() if not colours or b["channels"] == colours]
+        fitting = [b for b in self.catalogue.bundles.values() if not colours or b["channels"] == colours]
         usable = [b for b in fitting if b["weights"] == "present"]
         if self.state.bundle not in [b["name"] for b in usable or fitting]:
-            self.choose_bundle((usable or fitting or list(self.bundles.values()))[0]["name"])
+            self.choose_bundle((usable or fitting or list(self.catalogue.bundles.values()))[0]["name"])
 
     async def segment(self) -> None:
         """Have the worker segment the image."""
-        bundle = self.bundles.get(self.state.bundle)
+        bundle = self.catalogue.bundles.get(self.state.bundle)
         if self.active is not None or self.source is None or self.image is None or bundle is None:
             return
         self.jobs += 1
@@ -195,7 +173,7 @@ class Session:
             input=str(self.source),
             output=str(self.active.output),
             device=self.state.device,
-            **({"trust_bundle": True} if self.added.get(bundle["name"], False) else {}),
+            **({"trust_bundle": True} if self.catalogue.is_trusted(bundle["name"]) else {}),
             **({"scale": self.state.scale} if self.state.scale and _goes_by_field_of_view(bundle) else {}),
         )
 
@@ -207,17 +185,14 @@ class Session:
     def _take_event(self, event: dict[str, Any]) -> None:
         kind = event["event"]
         if kind == "ready":
-            self.bundles = {bundle["name"]: bundle for bundle in event["bundles"]}
-            self.questions.clear()  # a new worker has not heard them
+            self.catalogue.begin(event["bundles"])
             self._tell_bundles()
             self._choose_bundle()
-            for folder in self.added:
-                self._describe(folder, chosen=False)
         elif kind == "devices":
             found = [{"id": device["id"], "name": texts.describe_device(device)} for device in event["devices"]]
             self.tell(devices=[{"id": "auto", "name": "Automatic"}, *found])
-        elif kind in ("bundle", "error") and (question := self.questions.get(str(event["job"]))) is not None:
-            self._take_description(*question, event)
+        elif self.catalogue.answers(event):
+            self._take_bundle(event)
         elif self.active is None or event["job"] != self.active.job:
             if kind == "log" and event["level"] == "warning":
                 self.complain(event["message"], "warning")
@@ -227,6 +202,18 @@ class Session:
             self.active.warnings.append(event["message"])
         elif kind in ("done", "cancelled", "error"):
             self._end(self.active, event)
+
+    def _take_bundle(self, event: dict[str, Any]) -> None:
+        try:
+            chosen = self.catalogue.take(event)
+        except InputError as error:
+            self.complain(error)
+            return
+        self._tell_bundles()
+        if chosen is None:
+            self._choose_bundle()
+        else:
+            self.choose_bundle(chosen)
 
     def _tell_progress(self, active: ActiveSegmentation, done: int, total: int) -> None:
         now, remaining = time.monotonic(), None

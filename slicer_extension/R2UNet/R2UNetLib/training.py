@@ -20,6 +20,8 @@ from .pythons import chosen_python
 from .training_data import Case, check_cases, write_data_set
 from .worker_client import FAREWELL, MARK
 
+HEX = "[0-9a-f]" * 8  # end of the names of unfinished folders
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -83,9 +85,11 @@ class Training:
 
     def clean_up(self) -> None:
         """Remove everything that was created, unless the training is done."""
-        if not self.trained:
-            for folder in (self.bundle, *([self.data] if self.own_data else [])):
-                shutil.rmtree(folder, ignore_errors=True)
+        if self.trained:
+            return
+        unfinished = self.bundle.parent.glob(f".{self.bundle.name}.{HEX}")  # of a process that was killed
+        for folder in (self.bundle, *unfinished, *([self.data] if self.own_data else [])):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class TrainingListener(Protocol):
