@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
-from types import TracebackType
+from types import FrameType, TracebackType
 
 __all__ = [
     "EXIT_BAD_INPUT",
@@ -25,6 +28,8 @@ __all__ = [
 ]
 
 EXIT_BAD_INPUT = 2
+
+_interrupts: list[int] = []  # those of Ctrl+C since `say_it_plainly`: the exception may be swallowed on its way
 
 Spelling = Callable[[str, object], str]
 
@@ -139,10 +144,15 @@ def say_it_plainly() -> None:
     ``initialize`` calls it for ``python -m monai.bundle run``.
     """
     before = sys.excepthook
+    _interrupts.clear()
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _note_interrupt)
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt) or _interrupts:  # which ends a data loader's processes, too
             print("interrupted", file=sys.stderr)
+            gc.freeze()  # the interpreter would take seconds to collect what torch has made
             sys.exit(130)
         known = known_error(error)
         if known is None and _while_initialising(trace):
@@ -154,6 +164,11 @@ def say_it_plainly() -> None:
         sys.exit(EXIT_BAD_INPUT if isinstance(known, InputError) else 1)
 
     sys.excepthook = hook
+
+
+def _note_interrupt(number: int, frame: FrameType | None) -> None:
+    _interrupts.append(number)
+    raise KeyboardInterrupt
 
 
 def _while_initialising(trace: TracebackType | None) -> bool:

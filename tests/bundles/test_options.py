@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -185,6 +186,19 @@ def test_ctrl_c_is_one_word(options: dict[str, Any], capsys: pytest.CaptureFixtu
         raise KeyboardInterrupt
     except KeyboardInterrupt:
         assert sentence(capsys, expected_code=130) == "interrupted\n"
+
+
+def test_what_ctrl_c_ends_first_does_not_hide_it(options: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        workflow("training", TRAIN, **options)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
+    except RuntimeError:
+        assert sentence(capsys, expected_code=130) == "interrupted\n"
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(
