@@ -18,12 +18,14 @@ import csv
 import os
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
 from monai_r2unet.datasets.datalist import write_datalist
 from monai_r2unet.images.sides import split_sides
 
-SHARES = {"lctsc": 0.6, "kaggle": 0.2, "covid20": 0.2}
+SHARES = {"lctsc": 0.45, "bases": 0.2, "kaggle": 0.2, "covid20": 0.15}
+BASE = 24.0  # mm of the lungs that belong to their bases
 EXTENT = 400.0  # mm, of images whose pixel size is not known
 # Its mask lacks a lung.
 LEFT_OUT = ("ID_0079",)
@@ -46,6 +48,19 @@ def lctsc(folder: Path) -> list[Scan]:
         for row in rows(folder / "split.csv")
         if row["split"] in SPLITS
     ]
+
+
+def bases(scans: list[Scan]) -> list[Scan]:
+    """The abdomen below the lungs, and the lungs' lowest slices, of the training volumes."""
+    found = []
+    for name, split, image, mask in scans:
+        if split != "training":
+            continue
+        image, mask = (sitk.DICOMOrient(one, "LPS") for one in (image, mask))
+        lowest = int(np.flatnonzero(sitk.GetArrayViewFromImage(mask).any(axis=(1, 2)))[0])
+        end = lowest + round(BASE / image.GetSpacing()[2])
+        found.append((f"{name}_base", split, image[:, :, :end], mask[:, :, :end]))
+    return found
 
 
 def kaggle(folder: Path) -> list[Scan]:
@@ -92,7 +107,13 @@ def main() -> None:
     parser.add_argument("--sides", action="store_true", help="masks with the right lung as 1 and the left as 2")
     options = parser.parse_args()
     data, out = Path(os.environ["MONAI_R2UNET_DATA"]) / "lung", options.folder
-    sources = {"lctsc": lctsc(data / "lctsc"), "kaggle": kaggle(data / "kmader"), "covid20": covid20(data / "covid20")}
+    volumes = lctsc(data / "lctsc")
+    sources = {
+        "lctsc": volumes,
+        "bases": bases(volumes),
+        "kaggle": kaggle(data / "kmader"),
+        "covid20": covid20(data / "covid20"),
+    }
     datalist: dict[str, list[dict[str, object]]] = {"training": [], "validation": []}
     for kind in ("images", "labels"):
         (out / kind).mkdir(parents=True, exist_ok=True)

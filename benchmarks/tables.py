@@ -145,13 +145,13 @@ def lung_surfaces() -> str:
 
 def lung_forms() -> str:
     """Dice of the lung weights on each form of the validation images."""
-    weights = json.loads((RESULTS / "lung_forms.json").read_text())["weights"]
-    old, new = (one["mean"] for one in weights)
-    sources = weights[1]["sources"]
-    lines = ["| form | ships | twentieth | its worst source |", "| --- | --- | --- | --- |"]
-    for form, dice in new.items():
-        source, worst = min(sources[form].items(), key=lambda each: each[1])
-        lines.append(f"| {form} | {old[form]:.3f} | {dice:.3f} | {worst:.3f} ({source}) |")
+    shipped, *trainings = json.loads((RESULTS / "lung_forms.json").read_text())["weights"]
+    last = trainings[-1]["sources"]
+    lines = ["| form | ships | twentieth | twenty-first | its worst source |", "| --- | --- | --- | --- | --- |"]
+    for form, dice in shipped["mean"].items():
+        source, worst = min(last[form].items(), key=lambda each: each[1])
+        cells = " | ".join(f"{one['mean'][form]:.3f}" for one in trainings)
+        lines.append(f"| {form} | {dice:.3f} | {cells} | {worst:.3f} ({source}) |")
     return "\n".join(lines)
 
 

@@ -42,16 +42,21 @@ class RandConsolidationd(RandSliceTransform):
     ground glass and soft tissue (about -500 to 80 HU in a window of -1000 to 400 HU). Some are diffuse, as in acute
     respiratory distress: mottled, reticular, with aerated islands.
 
+    Slices with less lung than `LEAST_LUNG` stay as they are: near the diaphragm a slice does not tell an opaque lung
+    from spleen, kidney or liver, and a network that has to guess calls them lung.
+
     Args:
         image_key: Key of the image.
         label_key: Key of the lung mask.
         prob: Probability of a change.
     """
 
+    LEAST_LUNG = 0.05  # of the image's pixels
+
     def apply(self, image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Opacify a random 5 to 95 % of the labelled pixels."""
         lung = label[0] > 0
-        if not lung.any():
+        if lung.float().mean() < self.LEAST_LUNG:
             return image, label
         field = self.smooth_field(image.shape, int(self.R.randint(4, 24)))
         if self.R.rand() < 0.4:  # gravity
