@@ -161,7 +161,8 @@ def test_bookkeeping_does_not_grow_with_the_folder() -> None:
     assert committed["cases"] == 5000
     seconds = committed["segmented"]["cpu_seconds"]
     assert max(seconds) < 1.2 * min(seconds)
-    assert max(committed["skipped"]["cpu_seconds"]) < 0.1 * min(seconds)
+    _, *skipped = committed["skipped"]["cpu_seconds"]  # the first also has what comes before the first case
+    assert max(skipped) < 0.1 * min(seconds)
 
 
 def test_the_gpu_part_runs_where_there_is_none(tmp_path: Path, monkeypatch) -> None:

@@ -157,7 +157,7 @@ class TrainingRunner:
         self.training, self.last = training, None
         self._last_text.clear()
         options = [*(["--labels", labels] if labels else []), "--epochs", str(epochs), "--device", device]
-        arguments = ["-u", "-m", "monai_r2unet.trainer", str(training.data), str(training.bundle), *options]
+        arguments = ["-u", "-m", "monai_r2unet.apps.trainer", str(training.data), str(training.bundle), *options]
         self._process.start(python.program, arguments, python.environment)
 
     def cancel(self) -> None:

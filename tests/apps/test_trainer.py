@@ -30,7 +30,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "monai_r2unet.trainer", *map(str, arguments)]
+    command = [sys.executable, "-m", "monai_r2unet.apps.trainer", *map(str, arguments)]
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment(), text=True
     )

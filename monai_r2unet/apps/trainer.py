@@ -1,6 +1,6 @@
 """Plan a bundle for a data set and train it, in one process that reports what it does.
 
-``python -m monai_r2unet.trainer SOURCE BUNDLE [--labels NAMES] [--epochs N] [--device NAME]`` does the work of
+``python -m monai_r2unet.apps.trainer SOURCE BUNDLE [--labels NAMES] [--epochs N] [--device NAME]`` does the work of
 ``monai-r2unet new`` and of ``python -m monai.bundle run training``; the trained bundle is ``BUNDLE/eval``. Events are
 written to standard output in the form of the worker's (`monai_r2unet.apps.worker.protocol`)::
 
@@ -150,7 +150,7 @@ class Trainer:
 
 def main() -> NoReturn:
     """Work, then exit."""
-    parser = argparse.ArgumentParser(prog="monai_r2unet.trainer", description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(prog="monai_r2unet.apps.trainer", description=__doc__.split("\n", 1)[0])
     parser.add_argument("source", help="the data set, in a form that monai-r2unet new reads")
     parser.add_argument("bundle", help="folder of the bundle to write; it must not exist")
     parser.add_argument("--labels", default="", help="names of the labels, if the data set has none")
@@ -174,3 +174,7 @@ def main() -> NoReturn:
         code = EXIT_BAD_INPUT if known else 1
         trainer.send("error", code="input" if known else "internal", message=sentence_of(error))
     trainer.leave(code)
+
+
+if __name__ == "__main__":
+    main()
