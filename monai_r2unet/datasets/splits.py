@@ -28,16 +28,16 @@ def draw_split(patients: Iterable[str], validation: float, test: float, seed: in
     Args:
         patients: Identifiers in any order; repetitions count once.
         validation: Fraction of the patients for validation.
-        test: Fraction of the patients for test; the rest is for training.
+        test: Fraction of the patients for test, 0 for none; the rest is for training.
         seed: The same patients and seed give the same split.
 
     Returns:
-        ``{patient: "training" | "validation" | "test"}``. With three or more patients no set is empty; of two patients
-        one is for training and one for validation; a single patient is for training.
+        ``{patient: "training" | "validation" | "test"}``. With three or more patients no set is empty, unless none was
+        wanted; of two patients one is for training and one for validation; a single patient is for training.
     """
     order = sorted(set(patients))
     random.Random(seed).shuffle(order)
-    n_test = max(1, round(test * len(order))) if len(order) > 2 else 0
+    n_test = max(1, round(test * len(order))) if test and len(order) > 2 else 0
     n_validation = max(1, round(validation * len(order))) if len(order) > 1 else 0
     names = ["test"] * n_test + ["validation"] * n_validation
     names += ["training"] * (len(order) - len(names))

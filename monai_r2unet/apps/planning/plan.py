@@ -21,6 +21,7 @@ SIDES = (32, 48, 64, 96, 128, 160, 192, 224, 256)  # pixels; multiples of 16, fo
 THIN = 3.0  # pixels; thinner structures are lost where a picture is shrunk
 ITERATIONS = 600  # of a training, unless that is fewer than ten epochs or more than sixty
 VALIDATION, TEST = 0.15, 0.15
+LEAST_FOR_TEST = 4  # patients; of fewer, a test would leave one to learn from
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,8 @@ def _split(survey: Survey, seed: int) -> dict[str, str]:
         sets = {patients[one.case.name]: one.case.split or "training" for one in survey.cases}
         sets = hold_out_validation(sets, seed)
     else:
-        sets = draw_split(patients.values(), VALIDATION, TEST, seed)
+        few = len(set(patients.values())) < LEAST_FOR_TEST
+        sets = draw_split(patients.values(), VALIDATION, 0 if few else TEST, seed)
     if len(sets) == 1:  # then validation shows no more than that it learns
         return dict.fromkeys(patients, "training")
     return {name: sets[patient] for name, patient in patients.items()}

@@ -157,6 +157,17 @@ def test_the_zoos_checks_pass_from_another_folder(tmp_path: Path, monkeypatch: p
         assert workflow.check_properties() == []
 
 
+@pytest.mark.parametrize(("count", "sets"), [(1, [1, 1, 0]), (2, [1, 1, 0]), (3, [2, 1, 0]), (4, [2, 1, 1])])
+def test_few_patients_are_to_learn_from_before_they_are_a_test(count: int, sets: list[int]) -> None:
+    write_volumes(Path("data"))
+    for path in sorted(Path("data").rglob("case*.nii.gz")):
+        if int(path.name[4]) >= count:
+            path.unlink()
+    assert main(["new", "task", "data", "--labels", "liver,kidney"]) == 0
+    datalist = load(Path("task/data/datalist.json"))
+    assert [len(datalist.get(split, [])) for split in ("training", "validation", "test")] == sets
+
+
 @pytest.mark.parametrize(
     ("names", "mirrored", "reason"),
     [
