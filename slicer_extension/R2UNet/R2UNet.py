@@ -26,10 +26,7 @@ from R2UNetLib.train_section import TrainSection
 from R2UNetLib.training import Training
 from R2UNetLib.volumes import check_volume, slice_count
 from slicer.i18n import tr as _
-from slicer.ScriptedLoadableModule import (
-    ScriptedLoadableModule,
-    ScriptedLoadableModuleWidget,
-)
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
 __all__ = ["R2UNet", "R2UNetLogic", "R2UNetTest", "R2UNetWidget"]
@@ -79,10 +76,11 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = R2UNetLogic(self, self)
         self.status = Status(self.ui)
         self.choices = Choices(self.ui)
-        self.bundleMenu = BundleMenu(self.ui.addBundleButton, self.onAddBundle, self.onRemoveBundle)
+        self.bundleMenu = BundleMenu(self.ui.addBundleButton, self.logic, self.status, self._chooseBundle)
         self.setupSection = SetupSection(self.ui, self.onText, self.onSetUpChanged)
-
-        self.trainSection = TrainSection(self.ui, self.logic, self._device)
+        self.trainSection = TrainSection(
+            self.ui, self.logic, lambda: "auto" if self.parameters is None else self.parameters.device
+        )
 
         self.ui.resultTable.horizontalHeader().setStretchLastSection(True)
         self.ui.resultTable.verticalHeader().setVisible(False)
@@ -100,9 +98,6 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._connectParameters()
         self.trainSection.refresh()
         self.startWorker()
-
-    def exit(self) -> None:
-        """Called when the user opens another module; running work continues."""
 
     def cleanup(self) -> None:
         """Called when the module is reloaded or Slicer exits: stop everything."""
@@ -152,38 +147,9 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.choices.offer(self.logic.bundles, self.logic.devices)
         self._update()
 
-    # ---- added bundles ----
-
-    def onAddBundle(self, path: Path) -> None:
-        """Add a bundle: its folder, or a zip file."""
-        try:
-            self.logic.addBundle(path)
-        except Problem as problem:
-            self.status.complain(str(problem))
-        else:
-            self.status.say(_("Looking at {path} ...").format(path=path))
-
     def onBundleAnswer(self, answer: Answer) -> None:
-        """Choose the added bundle; or say why it was not added; or ask whether its author is trusted."""
-        if answer.state == "unsafe":
-            question = _("{sentence} Do you trust its author?").format(sentence=answer.message)
-            if slicer.util.confirmYesNoDisplay(question):
-                self.logic.addBundle(answer.folder, trusted=True)
-                return
-            self.logic.discardBundle(answer.folder)
-        if answer.state == "added":
-            self.onWorkerChanged()
-            if self.parameters is not None:
-                self.parameters.bundle = answer.folder
-            self.status.say(answer.message)
-        else:
-            self.status.complain(answer.message)
-
-    def onRemoveBundle(self) -> None:
-        """Take the selected bundle off the list."""
-        self.logic.removeBundle(self.parameters.bundle)
-        self.parameters.bundle = ""
-        self.onWorkerChanged()
+        """Called when the worker has looked at a bundle that is being added."""
+        self.bundleMenu.answered(answer)
 
     # ---- events of a training ----
 
@@ -195,7 +161,7 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Show the end of the training, and list its bundle."""
         self.trainSection.finished(training)
         if training.trained:
-            self.onAddBundle(Path(training.trained))
+            self.bundleMenu.add(Path(training.trained))
 
     def onText(self, line: str) -> None:
         """Add a line to the log."""
@@ -220,6 +186,11 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.parameters.disconnectGui(self._connection)
             self.removeObserver(self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._update)
             self.parameters = self.choices.parameters = None
+
+    def _chooseBundle(self, folder: str) -> None:
+        if self.parameters is not None:
+            self.parameters.bundle = folder
+        self.onWorkerChanged()
 
     # ---- buttons ----
 
@@ -270,9 +241,6 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Copy diagnostics for support."""
         slicer.app.clipboard().setText(diagnostics(self.logic, self.ui.logTextEdit.plainText))
         self.status.say(_("The diagnostics are on the clipboard."))
-
-    def _device(self) -> str:
-        return "auto" if self.parameters is None else self.parameters.device
 
     def _scale(self) -> str | None:
         """The scale typed by the user, if the bundle uses one."""
@@ -329,7 +297,7 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         volume, bundle = self.parameters.inputVolume, self.logic.bundle(self.parameters.bundle)
         self.ui.bundleDescriptionLabel.setText("" if bundle is None else describe_bundle(bundle))
         self.choices.show()
-        self.bundleMenu.show(self.logic.runner.catalogue.is_added(self.parameters.bundle))
+        self.bundleMenu.show(self.parameters.bundle)
         self._updateSlices(volume)
         self.ui.allItemsCheckBox.setEnabled(volume is not None and sequence_of(volume) is not None)
         for widget in (self.ui.scaleLabel, self.ui.scaleLineEdit):

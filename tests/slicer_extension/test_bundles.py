@@ -27,7 +27,7 @@ def add(panel, wait):
 
     def add_bundle(path):
         panel.ui.statusLabel.setText("")
-        panel.onAddBundle(Path(path))
+        panel.bundleMenu.add(Path(path))
         wait(lambda: panel.ui.statusLabel.text and not panel.ui.statusLabel.text.startswith("Looking at"))
         return panel.ui.statusLabel.text
 
@@ -232,7 +232,7 @@ def test_a_remembered_bundle_that_is_gone_is_said_in_the_log_and_comes_back(pane
 
 def test_a_worker_that_dies_meanwhile_leaves_no_question_open(panel, add, workbench, wait):
     archive = shutil.make_archive(str(workbench / "dying"), "zip", workbench / "own" / "safe")
-    panel.onAddBundle(Path(archive))
+    panel.bundleMenu.add(Path(archive))
     panel.logic.runner.client.kill()
     wait(lambda: not panel.logic.runner.client.running)
     wait(lambda: not panel.logic.runner.catalogue._questions)
