@@ -7,10 +7,21 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import IterableDataset
 
 from monai_r2unet.errors import InputError, first_line
 
-__all__ = ["check_example"]
+__all__ = ["check_example", "example_of"]
+
+
+def example_of(dataset: Any) -> Mapping[str, Any]:
+    """The first item of a data set, or of a `PatchDataset` the first patch; random numbers stay as they were."""
+    if not isinstance(dataset, IterableDataset):
+        item: Mapping[str, Any] = dataset[0]
+        return item
+    with torch.random.fork_rng(devices=[]):
+        batch = next(iter(dataset))
+    return {key: batch[key][0] for key in ("image", "label")}
 
 
 def check_example(

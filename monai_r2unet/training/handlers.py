@@ -24,7 +24,7 @@ from monai_r2unet.metrics.figures import best_median_worst, learning_curve, over
 from monai_r2unet.metrics.tables import format_measures
 from monai_r2unet.networks.weights import is_whole
 from monai_r2unet.provenance import versions
-from monai_r2unet.training.checks import check_example
+from monai_r2unet.training.checks import check_example, example_of
 from monai_r2unet.training.distributed import share
 from monai_r2unet.training.examples import collect_slices
 from monai_r2unet.training.resuming import check_fits, keep_earlier, set_aside
@@ -305,7 +305,7 @@ def attach(
         )
     drawn: Any = getattr(getattr(evaluator, "data_loader", None), "dataset", None)
     if drawn is not None and len(drawn):
-        check_example(drawn[0], trainer.network, trainer.loss_function, trainer.state.device)
+        check_example(example_of(drawn), trainer.network, trainer.loss_function, trainer.state.device)
     evaluator.add_event_handler(Events.EPOCH_COMPLETED, early_stop)
     if writes:
         best_saver.attach(evaluator)
