@@ -212,7 +212,7 @@ def use_python(panel, wait, tmp_path, script):
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
     set_other_python(str(path))
-    panel.logic.runner.bundles = []
+    panel.logic.runner.catalogue._shipped = []  # as in a Slicer in which none was ready yet
     panel.onSetUpChanged()
     wait(lambda: not panel.logic.runner.client.running)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from monai_r2unet.apps.cli.terminal import EXIT_DONE, EXIT_FAILED
 from monai_r2unet.bundle import list_bundles
+from monai_r2unet.inference.startup import leaving_on_interrupt
 
 __all__ = ["HELP", "add_arguments", "examine", "format_examination", "run"]
 
@@ -43,10 +44,11 @@ def run(options: argparse.Namespace) -> int:
 
 def examine() -> dict[str, Any]:
     """Processor, devices, versions, optional packages and bundles; ``usable`` when some bundle can segment."""
-    import torch
+    with leaving_on_interrupt():
+        import torch
 
-    from monai_r2unet.inference.devices import list_devices
-    from monai_r2unet.provenance import versions
+        from monai_r2unet.inference.devices import list_devices
+        from monai_r2unet.provenance import versions
 
     bundles = {bundle.name: bundle.weights_state() for bundle in list_bundles()}
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from monai_r2unet.apps.cli.terminal import EXIT_DONE
+from monai_r2unet.inference.startup import leaving_on_interrupt
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -22,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write a bundle's network as TorchScript or ONNX."""
-    from monai_r2unet.inference.export import export_network
+    with leaving_on_interrupt():
+        from monai_r2unet.inference.export import export_network
 
     difference = export_network(
         options.bundle,

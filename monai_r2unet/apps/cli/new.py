@@ -7,6 +7,7 @@ from pathlib import Path
 
 from monai_r2unet.apps.cli.terminal import EXIT_DONE, ProgressBar
 from monai_r2unet.errors import InputError
+from monai_r2unet.inference.startup import leaving_on_interrupt
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -27,10 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check the data, plan the training, and write the bundle."""
-    from monai_r2unet.apps.planning.plan import make_plan
-    from monai_r2unet.apps.planning.sources import find_cases
-    from monai_r2unet.apps.planning.survey import survey
-    from monai_r2unet.apps.planning.writer import check_destination, write_bundle
+    with leaving_on_interrupt():
+        from monai_r2unet.apps.planning.plan import make_plan
+        from monai_r2unet.apps.planning.sources import find_cases
+        from monai_r2unet.apps.planning.survey import survey
+        from monai_r2unet.apps.planning.writer import check_destination, write_bundle
 
     dest = Path(options.name)
     check_destination(dest, overwrite=options.overwrite)

@@ -9,6 +9,7 @@ from pathlib import Path
 from monai_r2unet.apps.cli.arguments import positive
 from monai_r2unet.apps.cli.terminal import EXIT_DONE, ProgressBar
 from monai_r2unet.datasets import DATASETS
+from monai_r2unet.inference.startup import leaving_on_interrupt
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -36,9 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Convert a data set for training."""
-    from monai_r2unet.datasets.datalist import SPLITS
+    with leaving_on_interrupt():
+        from monai_r2unet.datasets.datalist import SPLITS
 
-    prepare = import_module(f"monai_r2unet.datasets.{options.dataset}").prepare
+        prepare = import_module(f"monai_r2unet.datasets.{options.dataset}").prepare
     # The remaining options are those of this data set only, named like the function's arguments.
     own = {key: value for key, value in vars(options).items() if key not in ("run", "dataset", "source", "dest")}
     with ProgressBar("Preparing") as bar:

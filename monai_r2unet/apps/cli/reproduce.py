@@ -10,6 +10,7 @@ from monai_r2unet.apps.cli.arguments import learning_rate, natural, positive
 from monai_r2unet.apps.cli.terminal import EXIT_DONE, EXIT_SOME_FAILED
 from monai_r2unet.apps.reproduce.study import BUDGET, NETWORKS, PROTOCOLS
 from monai_r2unet.datasets import DATASETS
+from monai_r2unet.inference.startup import leaving_on_interrupt
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -44,11 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train and test the paper's networks, and print the paper's table with ours beside it."""
-    from monai_r2unet.apps.cli.processes import failures_everywhere
-    from monai_r2unet.apps.reproduce.records import read_results
-    from monai_r2unet.apps.reproduce.session import carry_out
-    from monai_r2unet.apps.reproduce.study import study_of
-    from monai_r2unet.apps.reproduce.tables import table_of
+    with leaving_on_interrupt():
+        from monai_r2unet.apps.cli.processes import failures_everywhere
+        from monai_r2unet.apps.reproduce.records import read_results
+        from monai_r2unet.apps.reproduce.session import carry_out
+        from monai_r2unet.apps.reproduce.study import study_of
+        from monai_r2unet.apps.reproduce.tables import table_of
 
     study = study_of(options)
     failed = failures_everywhere(carry_out(study, lambda name: print(f"{name}: done", file=sys.stderr)))

@@ -15,6 +15,7 @@ from monai_r2unet.apps.cli.arguments import positive
 from monai_r2unet.apps.cli.terminal import EXIT_DONE
 from monai_r2unet.bundle import find_bundle
 from monai_r2unet.errors import InputError
+from monai_r2unet.inference.startup import leaving_on_interrupt
 
 __all__ = ["HELP", "add_arguments", "announce", "run", "until_stopped"]
 
@@ -55,9 +56,10 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(
             f'the viewer needs {", ".join(missing)}, which is not installed: pip install "monai-r2unet[viewer]"'
         )
-    from monai_r2unet.apps.viewer.access import is_loopback
-    from monai_r2unet.apps.viewer.folder import Folder
-    from monai_r2unet.apps.viewer.server import Options, serve
+    with leaving_on_interrupt():
+        from monai_r2unet.apps.viewer.access import is_loopback
+        from monai_r2unet.apps.viewer.folder import Folder
+        from monai_r2unet.apps.viewer.server import Options, serve
 
     image = None if options.image is None else Path(options.image)
     folder = Folder(Path(options.folder) if options.folder else _home_of(image))

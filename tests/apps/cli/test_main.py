@@ -536,20 +536,18 @@ def test_prepare_makes_what_training_reads(run: Run, work: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
-@pytest.mark.parametrize("imported", ["monai_r2unet.bundle", "torch.nn", "monai.transforms"])
-def test_ctrl_c_during_the_imports_is_one_word(work: Path, imported: str) -> None:
-    command = [
-        sys.executable,
-        "-X",
-        "importtime",
-        "-m",
-        "monai_r2unet",
-        "segment",
-        "ct.nii.gz",
-        "m.nrrd",
-        "--bundle",
-        "lung",
-    ]
+@pytest.mark.parametrize(
+    ("imported", "arguments"),
+    [
+        ("monai_r2unet.bundle", ["segment", "ct.nii.gz", "m.nrrd", "--bundle", "lung"]),
+        ("torch.nn", ["segment", "ct.nii.gz", "m.nrrd", "--bundle", "lung"]),
+        ("monai.transforms", ["segment", "ct.nii.gz", "m.nrrd", "--bundle", "lung"]),
+        ("torch.nn", ["doctor"]),
+        ("monai.transforms", ["new", "task", "."]),
+    ],
+)
+def test_ctrl_c_during_the_imports_is_one_word(work: Path, imported: str, arguments: list[str]) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "monai_r2unet", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(LUNG.parents[1])}
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have set it to be ignored
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as started:
