@@ -20,7 +20,7 @@ from label_server.serve import check_bundles, server_name
 from monai_r2unet.bundle import Bundle
 from monai_r2unet.errors import InputError
 
-LABELS = {"left part": 1, "right part": 2}
+LABELS = {"dark part": 1, "bright part": 2}
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
