@@ -47,7 +47,6 @@ from monai_r2unet.provenance import versions
 
 __all__ = ["is_cohort", "segment_cohort"]
 
-MAP_ENDING = ".nii.gz"  # ending of the files of probabilities
 # The table is rewritten when it lacks a twentieth of what it lists, and after so many seconds.
 LISTED = 20
 LISTED_AFTER = 60.0

@@ -42,6 +42,7 @@ def unpack(archive: Path) -> Path:
             partial = Path(tempfile.mkdtemp(prefix=f".{dest.name}-", dir=dest.parent))
             zipped.extractall(partial)
         (partial / root).rename(dest)
+    # zipfile raises NotImplementedError for a compression that it does not know.
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
         problem = _("{archive} is not a zip file, or damaged ({error}): copy it again.")
         raise Problem(problem.format(archive=archive, error=error)) from error
