@@ -13,11 +13,13 @@ from monai_r2unet.datasets.layout import Layout, LungCase
 from monai_r2unet.datasets.splits import draw_split, hold_out_validation, read_split_table
 from monai_r2unet.datasets.volumes import finish_pair, same_size, split_ending
 from monai_r2unet.errors import InputError
+from monai_r2unet.images.sides import split_sides
 from monai_r2unet.images.writing import write_image
 
 __all__ = ["LAYOUTS", "prepare"]
 
 LAYOUTS = {layout.name: layout for layout in (luna16.LAYOUT, lctsc.LAYOUT, kaggle.LAYOUT, pairs.LAYOUT)}
+SIDES = ("right lung", "left lung")  # names of the labels 1 and 2
 _logger = logging.getLogger(__name__)
 
 
@@ -30,14 +32,15 @@ def prepare(
     rescale_intercept: float | None = None,
     split: Path | None = None,
     seed: int = 0,
+    sides: bool = False,
     progress: Callable[[int, int], object] | None = None,
 ) -> dict[str, Any]:
     """Convert a data set to the form that the ``lung`` bundle reads: NIfTI files and ``datalist.json`` in ``dest``.
 
-    Images are written as int16 HU to ``images/``, masks as uint8 {0, 1} to ``labels/``: volumes (X, Y, Z) with the
-    axial axis last, on the grid of the original. New cases are added to an existing data list; existing cases keep
-    their files and their set, so that an interrupted run can be repeated and two data sets can be merged. No other
-    existing file is overwritten; the data list is written last.
+    Images are written as int16 HU to ``images/``, masks as uint8 {0, 1}, with ``sides`` {0, 1, 2}, to ``labels/``:
+    volumes (X, Y, Z) with the axial axis last, on the grid of the original. New cases are added to an existing data
+    list; existing cases keep their files and their set, so that an interrupted run can be repeated and two data sets
+    can be merged. No other existing file is overwritten; the data list is written last.
 
     Args:
         source: The data set as downloaded.
@@ -49,13 +52,15 @@ def prepare(
             are prepared. None: the data set's own split if it has one, for pairs a ``split*.csv`` in ``source``,
             otherwise a split drawn by patient.
         seed: Seed of the drawn split, or of the tenth of the training patients drawn for validation if there is none.
+        sides: Label the right lung 1 and the left lung 2; without, both are 1.
         progress: Called as ``progress(done, total)`` after each case.
 
     Returns:
         The content of ``datalist.json``.
 
     Raises:
-        InputError: if ``source`` fits no layout, lacks a mask, or holds an image and a mask that do not match.
+        InputError: if ``source`` fits no layout, lacks a mask, or holds an image and a mask that do not match; if the cases
+            in ``dest`` have other labels.
     """
     _check_arguments(source, dest, slices_per_case)
     chosen = _choose_layout(source, layout)
@@ -68,6 +73,7 @@ def prepare(
     for name in SPLITS:
         check_form(dest / FILE_NAME, name, datalist.setdefault(name, []))
 
+    _set_labels(datalist, dest, sides)
     sets = _divide(chosen, cases, split or _own_table(chosen, source), _known_patients(datalist), seed)
     cases = [case for case in cases if case.name in sets]
     present = {_stem(entry) for name in SPLITS for entry in datalist[name]}
@@ -76,7 +82,7 @@ def prepare(
         _logger.info("%d of %d cases are in %s already", len(cases) - len(new), len(cases), dest / FILE_NAME)
 
     for done, case in enumerate(new, start=1):
-        datalist[sets[case.name]].append(_convert(case, dest, slices_per_case, rescale_intercept))
+        datalist[sets[case.name]].append(_convert(case, dest, slices_per_case, rescale_intercept, sides))
         if progress is not None:
             progress(done, len(new))
     if new:
@@ -84,6 +90,16 @@ def prepare(
             datalist[key] = _joined(datalist[key], getattr(chosen, key))
         write_datalist(dest, datalist)
     return datalist
+
+
+def _set_labels(datalist: dict[str, Any], dest: Path, sides: bool) -> None:
+    """Name the labels of a data list that has several, and keep it from having masks of both kinds."""
+    present = any(datalist[name] for name in SPLITS)
+    if present and ("labels" in datalist) != sides:
+        kind = "two labels, right and left lung" if "labels" in datalist else "one label"
+        raise InputError(f"the masks in {dest} have {kind}: choose another folder, or the same labels")
+    if sides:
+        datalist["labels"] = list(SIDES)
 
 
 def _check_arguments(source: Path, dest: Path, slices_per_case: int | None) -> None:
@@ -169,12 +185,15 @@ def _stem(entry: dict[str, str]) -> str:
     return split_ending(Path(entry["image"]))[0]
 
 
-def _convert(case: LungCase, dest: Path, slices: int | None, rescale_intercept: float | None) -> dict[str, str]:
+def _convert(
+    case: LungCase, dest: Path, slices: int | None, rescale_intercept: float | None, sides: bool
+) -> dict[str, str]:
     entry = {"image": f"images/{case.name}.nii.gz", "label": f"labels/{case.name}.nii.gz"}
     image_path, label_path = dest / entry["image"], dest / entry["label"]
     kept = [path for path in (image_path, label_path) if path.exists()]
     if len(kept) < 2:
         image, label = finish_pair(*case.read(), case.name, slices, rescale_intercept)
+        label = split_sides(image, label) if sides else label
         for volume, path in ((image, image_path), (label, label_path)):
             path.parent.mkdir(parents=True, exist_ok=True)
             if path not in kept:

@@ -20,7 +20,7 @@ from R2UNetLib.pythons import chosen_python
 from R2UNetLib.segments import check_target
 from R2UNetLib.self_test import R2UNetTest
 from R2UNetLib.setup_section import SetupSection
-from R2UNetLib.shown import Status, show_result
+from R2UNetLib.shown import ResultSection, Status
 from R2UNetLib.texts import bundle_problem, describe_bundle, describe_time, goes_by_field_of_view
 from R2UNetLib.train_section import TrainSection
 from R2UNetLib.training import Training
@@ -75,6 +75,7 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         panel.setMRMLScene(slicer.mrmlScene)
         self.logic = R2UNetLogic(self, self)
         self.status = Status(self.ui)
+        self.resultSection = ResultSection(self.ui, self.status)
         self.choices = Choices(self.ui)
         self.bundleMenu = BundleMenu(self.ui.addBundleButton, self.logic, self.status, self._chooseBundle)
         self.setupSection = SetupSection(self.ui, self.onText, self.onSetUpChanged)
@@ -82,8 +83,6 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.ui, self.logic, lambda: "auto" if self.parameters is None else self.parameters.device
         )
 
-        self.ui.resultTable.horizontalHeader().setStretchLastSection(True)
-        self.ui.resultTable.verticalHeader().setVisible(False)
         self.ui.segmentButton.connect("clicked(bool)", self.onSegmentButton)
         self.ui.previewButton.connect("clicked(bool)", self.onPreviewButton)
         self.ui.undoButton.connect("clicked(bool)", self.onUndoButton)
@@ -345,4 +344,4 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             box.setEnabled(self.parameters.onlySlices)
 
     def _showResult(self) -> None:
-        show_result(self.ui, None if self.parameters is None else self.parameters.result)
+        self.resultSection.show(None if self.parameters is None else self.parameters.result)

@@ -173,6 +173,26 @@ def test_pairs_side_by_side_keep_values_and_grid(tmp_path: Path) -> None:
     assert sorted(path.name for path in dest.rglob("*") if path.is_file()) == ["a.nii.gz", "a.nii.gz", "datalist.json"]
 
 
+def test_with_sides_the_right_lung_is_1_and_the_left_2(tmp_path: Path) -> None:
+    source, dest = tmp_path / "in", tmp_path / "out"
+    hu = np.full((4, 30, 60), -1000, np.int16)
+    hu[:, 3:27, 3:57] = 40
+    truth = np.zeros(hu.shape, np.uint8)
+    truth[:, 8:22, 8:26], truth[:, 8:22, 34:52] = 1, 2  # LPS: the patient's right is at low x
+    hu[truth > 0] = -850
+    image, mask = sitk.GetImageFromArray(hu), sitk.GetImageFromArray((truth > 0).astype(np.uint8))
+    for volume in (image, mask):
+        volume.SetSpacing((6.0, 6.0, 5.0))
+    write(image, source / "a_ct.nrrd")
+    write(mask, source / "a_lung.nrrd")
+    datalist = prepare(source, dest, sides=True)
+    assert datalist["labels"] == ["right lung", "left lung"]
+    np.testing.assert_array_equal(array_of(sitk.ReadImage(str(dest / "labels/a.nii.gz"))), truth)
+    assert prepare(source, dest, sides=True) == datalist
+    with pytest.raises(InputError, match="have two labels, right and left lung: choose another folder"):
+        prepare(source, dest)
+
+
 def test_16_bit_png_becomes_one_axial_slice(tmp_path: Path) -> None:
     source, dest = tmp_path / "in", tmp_path / "out"
     stored = np.arange(48, dtype=np.uint16).reshape(6, 8) * 40

@@ -61,6 +61,7 @@ def make_bundle(root: Path) -> Path:
         "version": "0.0.1",
         "name": "Two parts",
         "labels": LABELS,
+        "densitometry": True,
         "network_data_format": {"inputs": {"image": image}},
     }
     (root / "configs" / "metadata.json").write_text(json.dumps(metadata), encoding="utf-8")

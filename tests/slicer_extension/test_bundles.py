@@ -126,6 +126,11 @@ def test_several_labels_are_segments_with_the_names_colours_and_terminology_of_t
         voxels = int((ct.expected == label["value"]).sum())
         cells = [panel.ui.resultTable.item(row, column).text() for column in range(3)]
         assert cells == [label["name"], str(voxels), f"{voxels * 12 / 1000:.1f}"]
+        hu = slicer.util.arrayFromVolume(ct.node)[ct.expected == label["value"]]
+        assert panel.ui.resultTable.item(row, 3).text() == f"{hu.mean():.1f}"
+    together = [panel.ui.resultTable.item(len(LABELS), column).text() for column in range(4)]
+    voxels, mean = int((ct.expected > 0).sum()), slicer.util.arrayFromVolume(ct.node)[ct.expected > 0].mean()
+    assert together == ["Together", str(voxels), f"{voxels * 12 / 1000:.1f}", f"{mean:.1f}"]
     panel.parameters.outputSegmentation = panel.parameters.result
     panel.ui.segmentButton.click()
     wait(lambda: not panel.logic.busy)

@@ -125,6 +125,64 @@ def test_the_result_has_names_colours_terminology_and_volume(panel, wait, load):
     assert panel.ui.show3DButton.segmentation is result
 
 
+def test_the_densities_of_a_segment_are_the_workers_until_it_is_edited(panel, wait, load, app):
+    import slicer
+    from R2UNetLib.numbers import measure
+
+    ct = load("axial")
+    ct.node.SetName("Chest")
+    result = segment(panel, wait, ct.node)
+    hu = slicer.util.arrayFromVolume(ct.node)[ct.expected > 0].astype(float)
+    table = rows_of(panel.ui.resultTable)
+    assert table["Mean (HU)"] == [f"{hu.mean():.1f}"]
+    assert table["Median (HU)"] == [f"{np.median(hu):.1f}"]
+    assert table["SD (HU)"] == [f"{hu.std():.1f}"]
+    assert table["15th percentile (HU)"] == [f"{np.percentile(hu, 15):.1f}"]
+    assert table["LAA-950 (%)"] == [f"{100 * (hu < -950).mean():.1f}"]
+    assert table["Opacified (%)"] == [f"{100 * ((hu >= -500) & (hu <= 100)).mean():.1f}"]
+    assert "superior" in table["Reaches the border"][0]
+
+    panel.ui.copyTableButton.click()
+    copied = [line.split("\t") for line in app.clipboard().text().splitlines()]
+    assert copied == [list(table), [texts[0] for texts in table.values()]]
+    panel.ui.exportTableButton.click()
+    exported = slicer.util.getNode("Chest lung numbers")
+    assert exported.GetNumberOfColumns() == len(table)
+    column = exported.GetTable().GetColumnByName("Mean (HU)")
+    assert column.GetValue(0) == pytest.approx(hu.mean(), abs=0.05)
+    assert exported.GetTable().GetColumnByName("Segment").GetValue(0) == "lung"
+
+    segment_id = result.GetSegmentation().GetNthSegmentID(0)
+    edited = slicer.util.arrayFromSegmentBinaryLabelmap(result, segment_id, ct.node)
+    edited[tuple(np.argwhere(edited)[0])] = 0
+    slicer.util.updateSegmentBinaryLabelmapFromArray(edited, result, segment_id, ct.node)
+    (measured,) = measure(result)
+    assert measured.voxels == ct.expected.sum() - 1
+    assert not measured.densities
+
+
+def test_undo_brings_the_densities_back(panel, wait, load):
+    ct = load("axial")
+    result = segment(panel, wait, ct.node)
+    before = rows_of(panel.ui.resultTable)
+    assert "Mean (HU)" in before
+    panel.logic.process(ct.node, "lung", result, slices=(1, 2), waitForCompletion=True)
+    panel.resultSection.show(result)
+    if rows_of(panel.ui.resultTable)["Voxels"] != before["Voxels"]:
+        assert "Mean (HU)" not in rows_of(panel.ui.resultTable)
+    panel.logic.undo()
+    panel.resultSection.show(result)
+    assert rows_of(panel.ui.resultTable) == before
+
+
+def rows_of(table):
+    """Texts of the panel's table by the titles of its columns."""
+    return {
+        table.horizontalHeaderItem(column).text(): [table.item(row, column).text() for row in range(table.rowCount)]
+        for column in range(table.columnCount)
+    }
+
+
 def test_progress_counts_every_slice_and_estimates_the_rest(panel, wait, load, monkeypatch):
     told = []
     monkeypatch.setattr(panel.logic.runner, "listener", Spy(panel, told))

@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 "--slices-per-case", type=positive, help="number of axial slices to keep of each volume"
             )
             dataset.add_argument("--rescale-intercept", type=float, help="offset from the stored values to HU")
+            dataset.add_argument("--sides", action="store_true", help="label the right lung 1 and the left lung 2")
             dataset.add_argument("--seed", type=int, default=0, help="seed of the split, if none is given")
         if name == "skin":
             dataset.add_argument("--split", metavar="CSV", help='table with the columns case and split, or "official"')

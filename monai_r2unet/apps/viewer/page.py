@@ -13,7 +13,6 @@ import trame_rca.module
 from trame_client.ui.html import DivLayout
 
 from monai_r2unet.apps.viewer.folder import Folder
-from monai_r2unet.apps.viewer.session_state import STATE
 from monai_r2unet.apps.viewer.texts import readable
 from monai_r2unet.apps.viewer.transfers import Transfers
 from monai_r2unet.apps.viewer.windows import WINDOWS
@@ -34,6 +33,36 @@ VIEWS = [
     {"id": "Green", "name": "Coronal", "sides": ["R", "L", "S", "I"]},
     {"id": "Yellow", "name": "Sagittal", "sides": ["A", "P", "S", "I"]},
 ]
+# The initial state, shared with the page. Values written by the page are checked where they are used.
+STATE: dict[str, Any] = {
+    "ready": False,
+    "suggestions": [],
+    "image": None,  # name, size, picture, grey
+    "opening": "",
+    "message": None,  # kind (error, warning, info), text
+    "bundles": [],
+    "bundle": "",
+    "card": [],
+    "problem": "",
+    "devices": [{"id": "auto", "name": "Automatic"}],
+    "device": "auto",
+    "scaled": False,  # whether the bundle scales by the field of view
+    "scale": "",  # the photograph's scale: a factor or the diameter of its field of view; empty for automatic
+    "running": False,
+    "done": 0,
+    "total": 0,
+    "progress": "",
+    "result": None,  # segments, densities, downloads, seconds
+    "opacity": 60,
+    "mask_shown": True,
+    "surface_shown": True,
+    "reference": None,  # name, measures, colours
+    "comparing": False,
+    "errors_shown": True,
+    "window": 0.0,
+    "level": 0.0,
+}
+
 PLACES = {"image", "reference"}  # roles in which a file may be opened
 
 

@@ -275,6 +275,7 @@ class Session:
         self.tell(
             result={
                 "segments": result.sizes(event["millilitres"], event["voxels"]),
+                "densities": texts.describe_densities(event.get("densitometry", {})),
                 "downloads": result.downloads,
                 "seconds": f"{time.monotonic() - active.started:.0f}",
             },

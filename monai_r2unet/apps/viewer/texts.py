@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ __all__ = [
     "bundle_card",
     "bundle_problem",
     "bundle_title",
+    "describe_densities",
     "describe_device",
     "describe_image",
     "describe_progress",
@@ -22,6 +23,16 @@ __all__ = [
 ]
 
 GIB = 2**30
+# Displayed name, name in the worker's answer, unit.
+DENSITIES = [
+    ("Mean", "mean_hu", "HU"),
+    ("Median", "median_hu", "HU"),
+    ("Standard deviation", "std_hu", "HU"),
+    ("15th percentile", "p15_hu", "HU"),
+    ("Below -950 HU", "laa950_percent", "%"),
+    ("-500 to 100 HU", "opacified_percent", "%"),
+    ("Reaches the border", "touches_border", ""),
+]
 
 
 def readable(text: str) -> str:
@@ -58,6 +69,21 @@ def describe_progress(done: int, total: int, elapsed: float, remaining: float | 
 def describe_size(voxels: int, millilitres: float | None) -> str:
     """Size of the result: mL for a volume, pixels for a picture."""
     return f"{voxels:,} pixels" if millilitres is None else f"{millilitres:,.1f} mL"
+
+
+def describe_densities(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """A table of the worker's densities: the labels above its columns, and the name and texts of each row."""
+    rows = [
+        {"name": name, "texts": [_number(numbers[key], unit) for numbers in measured.values()]}
+        for name, key, unit in DENSITIES
+    ]
+    return {"labels": list(measured), "rows": rows if measured else []}
+
+
+def _number(value: float | list[str] | None, unit: str) -> str:
+    if value is None:
+        return "-"
+    return ", ".join(value) or "nowhere" if isinstance(value, list) else f"{value:,.1f} {unit}"
 
 
 def bundle_problem(bundle: dict[str, Any]) -> str:

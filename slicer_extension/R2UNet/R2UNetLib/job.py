@@ -7,6 +7,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import slicer
 from slicer.i18n import tr as _
@@ -46,6 +47,7 @@ class Job:
     item: int = 0  # the current one
     cancelling: bool = False
     warnings: list[str] = field(default_factory=list)  # from the worker, about possible errors in the result
+    densities: list[dict[str, Any]] = field(default_factory=list)  # from the worker, of each finished item
     started: float = field(default_factory=time.monotonic)
     first_progress: tuple[float, float] | None = None  # time and finished share at the first progress
 

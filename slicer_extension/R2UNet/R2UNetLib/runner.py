@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 
 from .catalogue import Answer, Catalogue
 from .job import Job, Outcome
+from .numbers import keep_densities
 from .outputs import hide_preview, new_segmentation, new_sequence, preview_segmentation
 from .problem import Problem
 from .pythons import chosen_python
@@ -132,6 +133,8 @@ class JobRunner:
             self._on_progress(job, event["done"], event["total"])
         elif kind == "done":
             job.warnings += [self._in_their_words(job, warning) for warning in event["warnings"]]
+            # Those of some slices are not those of a segment.
+            job.densities.append(event.get("densitometry", {}) if job.slices is None else {})
             self._on_item_done(job)
         elif kind == "cancelled":
             self._finish("cancelled", _("Cancelled: nothing was changed."))
@@ -171,6 +174,8 @@ class JobRunner:
         if volume.GetScene() is None:
             raise Problem(_("The volume was removed while it was being segmented, so nothing was added."))
         results = [read_result(job.output(item)) for item in range(len(job.items))]
+        for segments, densities in zip(results, job.densities, strict=True):
+            keep_densities(segments, densities)
         if job.target is not None:
             if job.target.GetScene() is None:
                 raise Problem(_("The segmentation was removed while its volume was being segmented."))

@@ -18,6 +18,7 @@ from .volumes import axial_axis, ijk_to_ras, is_picture
 
 OURS = "R2UNet.Segment"  # tag of the segments made by this module: bundle and label
 PICTURE = "R2UNet.Picture"  # tag of segments in colour pictures, which have an area but no volume
+DENSITIES = "R2UNet.Densities"  # tag of segments in CT: what numbers.py keeps of the worker's measurements
 SAME_GRID = 1e-3  # of a voxel
 
 
@@ -41,7 +42,7 @@ class Undo:
     """The state of a segmentation node before segments were written into it, without its other segments."""
 
     node: slicer.vtkMRMLSegmentationNode
-    before: list[tuple[str, slicer.vtkOrientedImageData | None]] = field(default_factory=list)
+    before: list[tuple[str, slicer.vtkOrientedImageData | None, str]] = field(default_factory=list)
 
     def undo(self) -> None:
         """Remove the added segments and restore the replaced ones.
@@ -52,22 +53,14 @@ class Undo:
         if self.node.GetScene() is None:
             raise Problem(_("The segmentation is no longer in the scene, so there is nothing to undo."))
         segmentation = self.node.GetSegmentation()
-        for segment_id, labelmap in reversed(self.before):
+        for segment_id, labelmap, densities in reversed(self.before):
             if segmentation.GetSegment(segment_id) is None:  # removed by the user
                 continue
             if labelmap is None:
                 segmentation.RemoveSegment(segment_id)
             else:
                 _set_labelmap(segmentation, segment_id, labelmap)
-
-
-@dataclass
-class Measurement:
-    """Size of a segment: `millilitres` is None in a picture."""
-
-    name: str
-    voxels: int
-    millilitres: float | None
+                segmentation.GetSegment(segment_id).SetTag(DENSITIES, densities)
 
 
 def read_result(path: Path) -> list[ResultSegment]:
@@ -87,7 +80,7 @@ def read_result(path: Path) -> list[ResultSegment]:
     for segment_id in segmentation.GetSegmentIDs():
         segment = slicer.vtkSegment()
         segment.DeepCopyMetadata(segmentation.GetSegment(segment_id))
-        found.append(ResultSegment(segment_id, segment, _array(_labelmap(node, segment_id))))
+        found.append(ResultSegment(segment_id, segment, array_of(labelmap_of(node, segment_id))))
     return found
 
 
@@ -123,10 +116,10 @@ def check_target(
                 "choose 'Create new segmentation'."
             ).format(name=target.GetName())
         )
-    ours = [segment_id for segment_id, key in _our_segments(target).items() if key.rpartition("/")[0] == bundle]
+    ours = [segment_id for segment_id, key in our_segments(target).items() if key.rpartition("/")[0] == bundle]
     if partial:
         for segment_id in ours:
-            _on_grid(_labelmap(target, segment_id), volume)
+            _on_grid(labelmap_of(target, segment_id), volume)
     return [segmentation.GetSegment(segment_id).GetName() for segment_id in ours]
 
 
@@ -148,7 +141,7 @@ def write_segments(
     """
     segmentation = target.GetSegmentation()
     surfaces = segmentation.ContainsRepresentation(_closed_surface())
-    ours = {key: segment_id for segment_id, key in _our_segments(target).items()}
+    ours = {key: segment_id for segment_id, key in our_segments(target).items()}
     undo = Undo(target)
     for result in found:
         key = f"{bundle}/{result.key.replace('/', '_')}"
@@ -163,28 +156,17 @@ def write_segments(
             segment.AddRepresentation(_binary_labelmap(), _image(_whole(result.mask, None, volume, slices), volume))
             segment_id = segmentation.GenerateUniqueSegmentID(result.key)
             segmentation.AddSegment(segment, segment_id)
-            undo.before.append((segment_id, None))
+            undo.before.append((segment_id, None, ""))
         else:
-            before = _labelmap(target, segment_id)
+            before = labelmap_of(target, segment_id)
             mask = _whole(result.mask, before, volume, slices)
-            undo.before.append((segment_id, before))
+            segment = segmentation.GetSegment(segment_id)
+            undo.before.append((segment_id, before, tag_of(segment, DENSITIES)))
             _set_labelmap(segmentation, segment_id, _image(mask, volume))
+            segment.SetTag(DENSITIES, tag_of(result.segment, DENSITIES))
     if surfaces:
         segmentation.CreateRepresentation(_closed_surface(), True)
     return undo
-
-
-def measure(target: slicer.vtkMRMLSegmentationNode) -> list[Measurement]:
-    """Sizes of this module's segments in a segmentation."""
-    sizes = []
-    for segment_id in _our_segments(target):
-        segment = target.GetSegmentation().GetSegment(segment_id)
-        labelmap = _labelmap(target, segment_id)
-        voxels = int(np.count_nonzero(_array(labelmap)))
-        voxel = abs(np.linalg.det(_image_to_world(labelmap)[:3, :3]))
-        millilitres = None if segment.HasTag(PICTURE) else voxels * voxel / 1000
-        sizes.append(Measurement(segment.GetName(), voxels, millilitres))
-    return sizes
 
 
 def mask_of_segment(
@@ -196,20 +178,22 @@ def mask_of_segment(
     grid.SetImageToWorldMatrix(vtkMatrixFromArray(ijk_to_ras(volume)))
     grid.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
     slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(
-        _labelmap(node, segment_id), grid, resampled, False
+        labelmap_of(node, segment_id), grid, resampled, False
     )
-    return _array(resampled)
+    return array_of(resampled)
 
 
-def _our_segments(node: slicer.vtkMRMLSegmentationNode) -> dict[str, str]:
+def our_segments(node: slicer.vtkMRMLSegmentationNode) -> dict[str, str]:
     """ID of each segment made by this module -> bundle and label."""
-    segmentation = node.GetSegmentation()
-    ours = {}
-    for segment_id in segmentation.GetSegmentIDs():
-        tag = vtk.reference("")
-        if segmentation.GetSegment(segment_id).GetTag(OURS, tag):
-            ours[segment_id] = str(tag)
-    return ours
+    segments = node.GetSegmentation()
+    keys = {segment_id: tag_of(segments.GetSegment(segment_id), OURS) for segment_id in segments.GetSegmentIDs()}
+    return {segment_id: key for segment_id, key in keys.items() if key}
+
+
+def tag_of(segment: slicer.vtkSegment, name: str) -> str:
+    """A tag of a segment; empty if it has none."""
+    tag = vtk.reference("")
+    return str(tag) if segment.GetTag(name, tag) else ""
 
 
 def _whole(
@@ -237,7 +221,7 @@ def _on_grid(labelmap: slicer.vtkOrientedImageData, volume: slicer.vtkMRMLVolume
     Raises:
         Problem: if its voxels differ from the volume's.
     """
-    to_volume = np.linalg.inv(ijk_to_ras(volume)) @ _image_to_world(labelmap)
+    to_volume = np.linalg.inv(ijk_to_ras(volume)) @ image_to_world(labelmap)
     shift = np.round(to_volume[:3, 3]).astype(int)
     expected = np.eye(4)
     expected[:3, 3] = shift
@@ -255,18 +239,19 @@ def _on_grid(labelmap: slicer.vtkOrientedImageData, volume: slicer.vtkMRMLVolume
         )
     whole = np.zeros(dimensions[::-1], np.uint8)
     where = tuple(slice(start, stop) for start, stop in zip(starts[::-1], stops[::-1], strict=True))
-    whole[where] = _array(labelmap)
+    whole[where] = array_of(labelmap)
     return whole
 
 
-def _labelmap(node: slicer.vtkMRMLSegmentationNode, segment_id: str) -> slicer.vtkOrientedImageData:
+def labelmap_of(node: slicer.vtkMRMLSegmentationNode, segment_id: str) -> slicer.vtkOrientedImageData:
     """A copy of the voxels of one segment, whether or not it shares its labelmap with others."""
     labelmap = slicer.vtkOrientedImageData()
     node.GetBinaryLabelmapRepresentation(segment_id, labelmap)
     return labelmap
 
 
-def _array(labelmap: slicer.vtkOrientedImageData) -> np.ndarray:
+def array_of(labelmap: slicer.vtkOrientedImageData) -> np.ndarray:
+    """The voxels of a labelmap: (K, J, I), 0 and 1."""
     scalars = labelmap.GetPointData().GetScalars()
     if scalars is None:
         return np.zeros(labelmap.GetDimensions()[::-1], np.uint8)
@@ -283,7 +268,8 @@ def _image(mask: np.ndarray, volume: slicer.vtkMRMLVolumeNode) -> slicer.vtkOrie
     return image
 
 
-def _image_to_world(labelmap: slicer.vtkOrientedImageData) -> np.ndarray:
+def image_to_world(labelmap: slicer.vtkOrientedImageData) -> np.ndarray:
+    """The matrix from a labelmap's voxels to RAS, (4, 4)."""
     matrix = vtk.vtkMatrix4x4()
     labelmap.GetImageToWorldMatrix(matrix)
     return arrayFromVTKMatrix(matrix)

@@ -6,8 +6,9 @@ from typing import Any
 
 import qt
 import slicer
+from slicer.i18n import tr as _
 
-from .segments import measure
+from .numbers import Measurement, cells, columns, measure, table_node
 
 ERROR_STYLE = "color: #b00020; font-weight: bold"
 
@@ -50,13 +51,55 @@ class Status:
         self.bar.setValue(int(done))
 
 
-def show_result(ui: Any, node: slicer.vtkMRMLSegmentationNode | None) -> None:
-    """Fill the table with the sizes of a segmentation's segments, and offer its surface."""
-    sizes = [] if node is None else measure(node)
-    ui.resultTable.setRowCount(len(sizes))
-    for row, size in enumerate(sizes):
-        volume = "-" if size.millilitres is None else f"{size.millilitres:.1f}"
-        for column, text in enumerate((size.name, f"{size.voxels}", volume)):
-            ui.resultTable.setItem(row, column, qt.QTableWidgetItem(text))
-    ui.show3DButton.setSegmentationNode(node)
-    ui.show3DButton.setEnabled(node is not None)
+class ResultSection:
+    """The numbers of the result, with the buttons that copy and export them, and its surface.
+
+    Args:
+        ui: The panel's widgets.
+        status: Where messages are shown.
+    """
+
+    def __init__(self, ui: Any, status: Status) -> None:
+        self.ui = ui
+        self.status = status
+        self.node: slicer.vtkMRMLSegmentationNode | None = None
+        ui.resultTable.horizontalHeader().setStretchLastSection(True)
+        ui.resultTable.verticalHeader().setVisible(False)
+        ui.copyTableButton.connect("clicked(bool)", self.copy)
+        ui.exportTableButton.connect("clicked(bool)", self.export)
+
+    def show(self, node: slicer.vtkMRMLSegmentationNode | None) -> None:
+        """Fill the table with the numbers of a segmentation's segments, and offer its surface."""
+        self.node = node
+        rows = self._rows()
+        table = self.ui.resultTable
+        table.setRowCount(len(rows))
+        table.setColumnCount(len(columns(rows)))
+        for column, (title, explanation, _name) in enumerate(columns(rows)):
+            header = qt.QTableWidgetItem(title)
+            header.setToolTip(explanation)
+            table.setHorizontalHeaderItem(column, header)
+        for row, texts in enumerate(cells(rows)):
+            for column, text in enumerate(texts):
+                table.setItem(row, column, qt.QTableWidgetItem(text))
+        table.resizeColumnsToContents()
+        self.ui.show3DButton.setSegmentationNode(node)
+        self.ui.show3DButton.setEnabled(node is not None)
+        for button in (self.ui.copyTableButton, self.ui.exportTableButton):
+            button.setEnabled(bool(rows))
+
+    def copy(self, checked: bool = False) -> None:
+        """Copy the table, for a spreadsheet."""
+        rows = self._rows()
+        lines = [[title for title, *_rest in columns(rows)], *cells(rows)]
+        slicer.app.clipboard().setText("\n".join("\t".join(line) for line in lines))
+        self.status.say(_("The numbers are on the clipboard."))
+
+    def export(self, checked: bool = False) -> None:
+        """Add the table to the scene."""
+        if self.node is not None:
+            node = table_node(self._rows(), _("{name} numbers").format(name=self.node.GetName()))
+            self.status.say(_("The numbers are in the table '{name}'.").format(name=node.GetName()))
+
+    def _rows(self) -> list[Measurement]:
+        return [] if self.node is None or self.node.GetScene() is None else measure(self.node)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 
 import pytest
+import SimpleITK as sitk
 
-from tests.helpers.labelled_bundles import LABELS
+from tests.helpers.labelled_bundles import LABELS, three_parts
 
 
 @pytest.fixture
@@ -33,12 +34,19 @@ def test_a_bundle_of_the_command_line_shows_its_labels_as_a_list_and_surfaces(
     page.wait_for_selector("#device option[value=cpu]", state="attached")
     page.click("#segment")
     page.wait_for_selector("#result")
-    rows = page.locator("#result tr")
+    rows = page.locator("#sizes tr")
     assert rows.count() == len(LABELS)
     for row, label in enumerate(LABELS):
         assert rows.nth(row).locator("th").inner_text() == label["name"]
         colour = rows.nth(row).locator(".swatch").evaluate("element => getComputedStyle(element).backgroundColor")
         assert colour == f"rgb({', '.join(map(str, label['colour']))})"
+    densities = page.locator("#densities tr")
+    assert densities.nth(0).locator("th").all_inner_texts() == [*(label["name"] for label in LABELS), "total"]
+    image, truth = three_parts()
+    hu = sitk.GetArrayFromImage(image)
+    masks = [*(truth == label["value"] for label in LABELS), truth > 0]
+    assert densities.nth(1).locator("th").inner_text() == "Mean"
+    assert densities.nth(1).locator("td").all_inner_texts() == [f"{hu[mask].mean():,.1f} HU" for mask in masks]
     assert page.locator("#result .downloads a").first.get_attribute("download") == "parts_parts.seg.nrrd"
 
     def has_colours():

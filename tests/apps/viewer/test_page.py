@@ -98,6 +98,17 @@ def test_the_downloaded_masks_equal_the_command_lines(show, images, tmp_path, wa
     millilitres = voxels * np.prod(expected.GetSpacing()) / 1000
     assert page.inner_text("#result .size") == f"{millilitres:,.1f} mL"
     assert wait_for(page, coloured, "ThreeD") is not None, "the surface is shown"
+    hu = sitk.GetArrayFromImage(sitk.ReadImage(str(images / f"{stored}.nrrd")))[sitk.GetArrayFromImage(expected) > 0]
+    shown = dict(
+        zip(
+            page.locator("#densities th").all_inner_texts(),
+            page.locator("#densities td").all_inner_texts(),
+            strict=True,
+        )
+    )
+    assert shown["Mean"] == f"{hu.mean():,.1f} HU"
+    assert shown["15th percentile"] == f"{np.percentile(hu, 15):,.1f} HU"
+    assert shown["Below -950 HU"] == f"{100 * (hu < -950).mean():.1f} %"
 
 
 def test_a_photograph_is_shown_and_segmented_in_colour(show, images, tmp_path, wait_for):
@@ -124,6 +135,7 @@ def test_a_photograph_is_shown_and_segmented_in_colour(show, images, tmp_path, w
     expected = sitk.GetArrayFromImage(sitk.ReadImage(str(images / "picture.expected.nrrd")))[0]
     np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), expected * 255)
     assert page.inner_text("#result .size") == f"{int(expected.sum()):,} pixels"
+    assert page.locator("#densities").count() == 0
 
 
 def test_a_photograph_without_a_dark_surround_is_scaled_by_hand(show, images, tmp_path):
