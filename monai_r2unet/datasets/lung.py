@@ -59,8 +59,8 @@ def prepare(
         The content of ``datalist.json``.
 
     Raises:
-        InputError: if ``source`` fits no layout, lacks a mask, or holds an image and a mask that do not match; if the cases
-            in ``dest`` have other labels.
+        InputError: if ``source`` fits no layout, lacks a mask, or holds an image and a mask that do not match; if the
+            cases in ``dest`` have other labels.
     """
     _check_arguments(source, dest, slices_per_case)
     chosen = _choose_layout(source, layout)
