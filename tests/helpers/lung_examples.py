@@ -21,6 +21,39 @@ def small_ct(case: str = "LCTSC_008", slices: int = 4, kind: str = "images") -> 
     return image[64:192:2, 52:180:2, 2 : 2 + 4 * slices : 4]
 
 
+def write_troubled(folder: Path) -> dict[str, str]:
+    """Write images that must be refused, through whichever way they come in.
+
+    Returns:
+        Path of each, relative to ``folder``, and words of its sentence.
+    """
+    series = folder / "series"
+    series.mkdir()
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    ct = sitk.Cast(small_ct(slices=3), sitk.sitkInt16)
+    for z in range(3):
+        one = ct[:, :, z]
+        place = {"0020|0032": f"0\\0\\{5 * z}", "0020|0037": "1\\0\\0\\0\\1\\0"}
+        names = {"0008|0060": "CT", "0020|000d": "1.2.2", "0020|000e": "1.2.3", "0008|0018": f"1.2.3.{z + 1}"}
+        for tag, value in (names | place).items():
+            one.SetMetaData(tag, value)
+        writer.SetFileName(str(series / f"IM{z}.dcm"))
+        writer.Execute(one)
+    (series / "IM3.dcm").write_bytes(b"")
+    header = "NRRD0005\ntype: int16\ndimension: 3\nsizes: 32 32 2\nendian: little\nencoding: {}\n{}\n"
+    voxels = bytes(2 * 32 * 32 * 2)
+    (folder / "unmeasured.nrrd").write_bytes(header.format("raw", "").encode() + voxels)
+    (folder / "packed.nrrd").write_bytes(header.format("bzip2", "spacings: 8 8 5\n").encode() + voxels)
+    sitk.WriteImage(ct, str(folder / "half%.mhd"))  # whose voxels ITK does not write as half%.raw
+    return {
+        "series": "IM3.dcm",  # a part of a series may not be lost
+        "unmeasured.nrrd": "does not say how large its voxels are",  # no one measured 1 mm
+        "packed.nrrd": "expected raw, gzip, ascii or hex",  # not damaged, but packed otherwise
+        "half%.mhd": "ITK takes the % in the name",  # nor is this one damaged
+    }
+
+
 def write_dataset(folder: Path) -> Path:
     """A data folder as `prepare` writes it: two cases for training, one for validation, one for test."""
     cases = {"training": ["LCTSC_000", "LCTSC_001"], "validation": ["LCTSC_006"], "test": ["LCTSC_008"]}

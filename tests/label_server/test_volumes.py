@@ -16,6 +16,7 @@ from monai_r2unet.bundle import find_bundle
 from monai_r2unet.files import sha256
 from monai_r2unet.images.grid import same_grid
 from monai_r2unet.metrics import confusion
+from tests.helpers.lung_examples import write_troubled
 
 CASES = ("LCTSC_000", "LCTSC_006", "LCTSC_008")
 KEY = "uncertainty_lung"
@@ -84,13 +85,14 @@ def test_unsigned_integers_are_segmented_and_their_values_doubted(server, studie
     assert all("they are probably HU + 1024" in " ".join(told["warnings"]) for _, told in found)
 
 
-def test_an_image_without_voxel_size_is_refused_in_a_sentence(server, tmp_path):
-    header = "NRRD0005\ntype: int16\ndimension: 3\nsizes: 20 20 2\nendian: little\nencoding: raw\n\n"
-    (tmp_path / "a.nrrd").write_bytes(header.encode() + bytes(1600))
-    with pytest.raises(MONAILabelClientException) as caught:
-        server.client.infer("lung", "", {"device": "cpu"}, file=str(tmp_path / "a.nrrd"))
-    assert "Status: 400" in caught.value.msg
-    assert "does not say how large its voxels are" in caught.value.msg
+def test_images_with_something_lost_are_refused_in_a_sentence(server, tmp_path):
+    for name, words in write_troubled(tmp_path).items():
+        if (tmp_path / name).is_dir():  # the client sends single files
+            continue
+        with pytest.raises(MONAILabelClientException) as caught:
+            server.client.infer("lung", "", {"device": "cpu"}, file=str(tmp_path / name))
+        assert "Status: 400" in caught.value.msg
+        assert words in caught.value.msg
 
 
 def test_what_slicer_asks_for_is_a_mask_on_the_grid_of_the_image(server, studies):

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.helpers.lung_examples import write_troubled
+
 SCRIPT = Path(__file__).resolve().parents[2] / "slicer_extension" / "R2UNetCLI" / "R2UNetCLI.py"
 
 
@@ -85,6 +87,16 @@ def test_the_folder_of_a_bundle_with_several_labels(workbench, tmp_path):
     np.testing.assert_array_equal(sitk.GetArrayFromImage(got), sitk.GetArrayFromImage(expected))
     voxels = int((sitk.GetArrayFromImage(expected) == 2).sum())
     assert f"right part: {voxels} voxels, {voxels * 12 / 1000:.1f} mL" in done.stdout
+
+
+def test_images_with_something_lost_are_refused_in_a_sentence(workbench, tmp_path):
+    for name, words in write_troubled(tmp_path).items():
+        mask = tmp_path / "mask.nrrd"
+        done = run(tmp_path / name, mask, "--bundle", "lung", "--python", workbench / "worker")
+        assert done.returncode == 1
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not mask.exists()
 
 
 def test_its_errors_are_sentences(workbench, tmp_path):

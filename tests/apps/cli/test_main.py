@@ -27,7 +27,7 @@ from monai_r2unet.errors import InputError, as_setting, as_switch, sentence_of
 from monai_r2unet.files import sha256
 from monai_r2unet.images.grid import same_grid
 from monai_r2unet.images.reading import read_image
-from tests.helpers.lung_examples import LUNG, copy_bundle, small_ct, write_random_weights
+from tests.helpers.lung_examples import LUNG, copy_bundle, small_ct, write_random_weights, write_troubled
 from tests.networks.test_weights import Malicious
 
 Run = Callable[..., tuple[int, str, str]]
@@ -155,6 +155,23 @@ def refused(run: Run, work: Path, arguments: list[object], words: list[str]) -> 
 def test_images_that_cannot_be_segmented(run: Run, work: Path, kind: str) -> None:
     make, words = INPUTS[kind]
     refused(run, work, ["segment", make(), "mask.nii.gz", "--bundle", "lung", "--probabilities", "p.nrrd"], words)
+
+
+def test_images_with_something_lost(run: Run, work: Path) -> None:
+    for name, words in write_troubled(work).items():
+        refused(run, work, ["segment", name, "mask.nii.gz", "--bundle", "lung"], [name, words])
+
+
+def test_images_with_something_lost_fail_alone_in_a_cohort(run: Run, work: Path) -> None:
+    (work / "cases").mkdir()
+    shutil.copy("ct.nii.gz", "cases/whole.nii.gz")
+    troubled = write_troubled(work / "cases")
+    code, _, err = run("segment", "cases", "masks", "--bundle", "lung")
+    assert code == 3
+    for name, words in troubled.items():
+        (line,) = [line for line in err.splitlines() if f"cases/{name}" in line and words in line]
+        assert "Traceback" not in line
+    assert [path.name for path in Path("masks").glob("*.nii.gz")] == ["whole.nii.gz"]
 
 
 def test_a_series_of_mixed_orientations(run: Run, work: Path, data_root: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import SimpleITK as sitk
 
 from monai_r2unet.apps.viewer.texts import readable
+from tests.helpers.lung_examples import write_troubled
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +191,8 @@ def _quarter(picture, vertical, horizontal):
 
 
 def test_what_cannot_be_opened_is_one_sentence_in_the_page(start, images, workbench, tmp_path):
+    (images / "lost").mkdir()
+    troubled = write_troubled(images / "lost")
     (images / "broken.nrrd").write_bytes((images / "axial.nrrd").read_bytes()[:2000])
     _, page = start()
     for path, told in (
@@ -198,6 +201,7 @@ def test_what_cannot_be_opened_is_one_sentence_in_the_page(start, images, workbe
         ("../other.nrrd", "lies outside of"),
         ("/etc/passwd", "lies outside of"),
         ("nothing.nrrd", "there is no file or folder nothing.nrrd"),
+        *((f"lost/{name}", words) for name, words in troubled.items() if not name.endswith(".mhd")),
     ):
         open_path(page, path)
         page.wait_for_function("told => document.querySelector('#message')?.innerText.includes(told)", arg=told)

@@ -21,7 +21,7 @@ from monai_r2unet.images.reading import read_image
 from tests.apps.worker.worker_process import NOISY, Client
 from tests.helpers.arrays import values
 from tests.helpers.bundle_runs import environment
-from tests.helpers.lung_examples import copy_bundle, write_random_weights
+from tests.helpers.lung_examples import copy_bundle, write_random_weights, write_troubled
 
 # ---- cancelled -------------------------------------------------------------------------------------------------------
 
@@ -118,6 +118,20 @@ def test_errors_are_sentences_and_nothing_is_written(client: Client, ct: str, tm
     assert [path.name for path in out.iterdir()] == ["there.nrrd"]
     assert (out / "there.nrrd").read_text() == "old"
     assert client.run(input=ct, output=mask)[-1]["event"] == "done"
+
+
+def test_images_with_something_lost_are_refused_and_the_queue_goes_on(
+    client: Client, ct: str, expected: np.ndarray, tmp_path: Path
+) -> None:
+    mask = tmp_path / "mask.nrrd"
+    for index, (name, words) in enumerate(write_troubled(tmp_path).items()):
+        error = client.run(job=index, input=str(tmp_path / name), output=str(mask))[-1]
+        assert (error["event"], error["code"]) == ("error", "input"), error
+        assert words in error["message"]
+        assert "\n" not in error["message"]
+        assert not mask.exists()
+    assert client.run(input=ct, output=str(mask))[-1]["event"] == "done"
+    np.testing.assert_array_equal(values(read_image(mask)), expected)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes on Linux only")
