@@ -155,6 +155,31 @@ def lung_forms() -> str:
     return "\n".join(lines)
 
 
+def several_labels() -> str:
+    """The bundles of the two examples with several labels, on their test images."""
+    path = RESULTS / "several_labels.json"
+    if not path.is_file():
+        raise speed_tables.NotMeasured("Not measured yet: `python -m benchmarks.several_labels`.")
+    tasks: dict[str, Any] = json.loads(path.read_text())
+    rows = [
+        [f"`{name}`, {task['test']['images']} for test", label, f"{measured['dice']:.4f}", f"{measured['jaccard']:.4f}"]
+        for name, task in tasks.items()
+        for label, measured in task["test"]["labels"].items()
+    ]
+    lines = [speed_tables.table(["example", "label", "Dice", "Jaccard"], rows), ""]
+    for name, task in tasks.items():
+        minutes, epochs = task["training_seconds"] / 60, task["training"]["epochs"]
+        lines.append(
+            f"`{name}`: {epochs} epochs, {minutes:.0f} minutes on {task['processor']}, {task['threads']} thread."
+        )
+    if "sides" in tasks:
+        lines.append(
+            f"Of LCTSC 008, stored in each of the 48 orders and directions of its axes, at most "
+            f"{tasks['sides']['most_exchanged_percent']:.3f} % of the lungs' voxels are called the other lung."
+        )
+    return "\n".join(lines)
+
+
 TABLES = {
     "lung": lung,
     "lung_forms": lung_forms,
@@ -162,6 +187,7 @@ TABLES = {
     **photograph_tables.TABLES,
     **{f"table_{number}": papers(number) for number in (1, 2, 3)},
     **scale_tables.TABLES,
+    "several_labels": several_labels,
     **speed_tables.TABLES,
     "uncertainty": uncertainty,
     "viewer": viewer,
@@ -172,6 +198,7 @@ FILES = (
     "docs/explanation/reproduction.md",
     "docs/reference/speed.md",
     "docs/how-to/monai_label.md",
+    "docs/how-to/new_task.md",
     "docs/how-to/segment.md",
     "docs/how-to/viewer.md",
     "docs/history/lung_weights.md",

@@ -1,8 +1,9 @@
-"""A finished segmentation: its voxels, their meaning and size, and the files it can be saved as."""
+"""A segmentation while it runs, and its result: voxels, their meaning and size, and the files it can be saved as."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,29 @@ from monai_r2unet.errors import InputError
 from monai_r2unet.images.itk_paths import itk_path
 from monai_r2unet.images.writing import write_image
 
-__all__ = ["Result"]
+__all__ = ["ActiveSegmentation", "Result"]
 
 LONGEST_STEM = 50  # characters of the image's name in those of downloads, which have room for 255 bytes
+
+
+@dataclass
+class ActiveSegmentation:
+    """A running segmentation.
+
+    Args:
+        job: Number of the job.
+        bundle: The worker's description of the bundle.
+        image: The image being segmented.
+        output: The file that the worker writes.
+    """
+
+    job: int
+    bundle: dict[str, Any]
+    image: sitk.Image
+    output: Path
+    started: float = field(default_factory=time.monotonic)
+    first: tuple[float, int] | None = None  # time when the first slices were done, and their number
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

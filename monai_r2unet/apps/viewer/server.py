@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import shutil
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from trame.app import get_server
 
 from monai_r2unet.apps.viewer.access import Access
 from monai_r2unet.apps.viewer.folder import Folder
 from monai_r2unet.apps.viewer.page import Page
-from monai_r2unet.apps.viewer.workspace import workspace
 
 __all__ = ["WORKER", "Options", "serve"]
 
 EVERYWHERE = ("0.0.0.0", "::")  # addresses to listen on, not to open
+PREFIX = "monai-r2unet-view-"  # of the temporary folder
 WORKER = (sys.executable, "-m", "monai_r2unet.worker")
 
 
@@ -56,7 +60,7 @@ async def serve(options: Options, announce: Callable[[str], None]) -> None:
     asyncio.get_running_loop().set_exception_handler(_tell_fault)
     server = get_server("monai-r2unet", client_type="vue3")
     access = Access(options.host)
-    with workspace() as home:
+    with _workspace() as home:
         page = Page(server, options.folder, home, options.upload_limit, options.worker, options.bundles)
 
         def bind(web_server: Any) -> None:
@@ -93,3 +97,28 @@ def _tell_fault(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> Non
     """Report unhandled errors on standard error, except those caused by closing a page."""
     if not isinstance(context.get("exception"), ConnectionError):
         loop.default_exception_handler(context)
+
+
+@contextlib.contextmanager
+def _workspace() -> Iterator[Path]:
+    """The temporary folder of uploads and results, which only this user can read; removed at the end.
+
+    If the process is killed, the next start removes it.
+    """
+    _sweep()
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    try:
+        with FileLock(folder / "lock"):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep() -> None:
+    """Remove the folders of dead processes, whose locks are free."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        # Other users' folders cannot be opened; a missing lock is about to be created.
+        with contextlib.suppress(OSError, Timeout):
+            if (folder / "lock").is_file():
+                with FileLock(folder / "lock", timeout=0):
+                    shutil.rmtree(folder, ignore_errors=True)

@@ -11,10 +11,9 @@ from typing import Any
 import SimpleITK as sitk
 
 from monai_r2unet.apps.viewer import texts
-from monai_r2unet.apps.viewer.active import ActiveSegmentation
 from monai_r2unet.apps.viewer.catalogue import Catalogue
 from monai_r2unet.apps.viewer.comparison import compare
-from monai_r2unet.apps.viewer.result import Result
+from monai_r2unet.apps.viewer.result import ActiveSegmentation, Result
 from monai_r2unet.apps.viewer.scene import Scene
 from monai_r2unet.apps.viewer.segments import add_segmentation, add_surface
 from monai_r2unet.apps.viewer.windows import automatic_window
