@@ -59,7 +59,7 @@ class SliceBySliceInferer(Inferer):
     Args:
         slice_size: Side in pixels of the network's square training images; ``None``: every slice keeps its size, for
             fully convolutional passes.
-        batch_size: Slices per batch; affects speed and memory only.
+        batch_size: Slices per batch. Affects speed and memory; on a GPU, also the rounding of single voxels at borders.
         slice_transform: Transform of each batch (N, C, X, Y) in its own units before the fitting, such as a window in
             HU.
         threshold: Threshold of the uint8 mask, ``probability >= threshold``; ``None``: float32 probabilities.

@@ -58,7 +58,7 @@ class Segmenter:
         bundle: Name of a shipped bundle, or path of a bundle's folder.
         device: ``"auto"``, ``"cpu"``, ``"cuda:0"``, ...
         weights: A state dict from your own training instead of the bundle's weights.
-        batch_size: Slices per batch; affects speed and memory only.
+        batch_size: Slices per batch. Affects speed and memory; on a GPU, also the rounding of single voxels at borders.
         trust_bundle: Allow code in the configuration of a bundle that is not shipped.
         cpu_fallback: Continue on the CPU, with a warning, if a GPU lacks memory for one slice.
         float32: Always compute in float32, for masks that do not depend on the processor; slower if the processor has a

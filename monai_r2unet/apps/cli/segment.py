@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine", default="torch", help="torch (default), openvino (faster on a CPU for many slices), ..."
     )
-    parser.add_argument("--batch-size", type=positive, help="slices per batch; affects speed and memory only")
+    parser.add_argument("--batch-size", type=positive, help="slices per batch: speed, memory and, on a GPU, rounding")
     parser.add_argument("--float32", action="store_true", help="slower, but the mask does not depend on the processor")
     parser.add_argument("--cpu-fallback", action="store_true", help="continue on the CPU if the GPU's memory is full")
     parser.add_argument(
