@@ -84,6 +84,8 @@ def _described(segment: dict[str, Any], label: Label | None) -> dict[str, Any]:
         "SegmentedPropertyTypeCodeSequence": codes["type"],
         "recommendedDisplayRGBValue": label["colour"],
     }
+    if "modifier" in label["terminology"]:  # right or left
+        attribute["SegmentedPropertyTypeModifierCodeSequence"] = _code(label["terminology"]["modifier"])
     return {"color": label["colour"], "segmentAttribute": attribute, **segment}
 
 

@@ -129,6 +129,8 @@ class FineTuning(BundleTrainTask):
             "freeze_norm": chosen["freeze_norm"] and pretrained,
             "val_interval": min(self.settings["val_interval"], max(1, int(chosen["max_epochs"]) // 2)),
             "progress_bar": False,
+            # Labels that the bundle tells apart only after its network.
+            **({"sides": True} if "sides" in self.settings else {}),
         }
         return overrides
 

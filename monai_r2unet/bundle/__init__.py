@@ -134,12 +134,6 @@ class Bundle:
             segments = self.labels if segments else []
         return tuple(str(segment["name"]) for segment in segments)
 
-    @property
-    def channels(self) -> int:
-        """Channels of the network's output: one for a single label, else one for the background and each label."""
-        count = len(self.label_names)
-        return count + 1 if count > 1 else 1
-
     def _lacks(self, what: str, expected: str) -> InputError:
         path = self.root / "configs" / "metadata.json"
         return InputError(f"damaged bundle: {path} lacks a usable entry {what}, expected {expected}")

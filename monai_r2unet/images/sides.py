@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-__all__ = ["LEFT", "RIGHT", "split_sides"]
+__all__ = ["LEFT", "RIGHT", "sides_of", "split_sides"]
 
 RIGHT, LEFT = 1, 2
 BODY_ABOVE = -500  # HU
 ACROSS = 25.0  # mm that a part must reach beyond the midline, on either side, to be both lungs at once
 STEP = 1.0  # mm of erosion between attempts to part them
+PIXEL = 2.0  # mm, about the pixels in which they are parted: smaller ones only take longer
 LEAST = 0.05  # share of a joined part that each lung has
 
 
@@ -33,21 +35,32 @@ def split_sides(ct: sitk.Image, mask: sitk.Image) -> sitk.Image:
     """
     orientation = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(mask.GetDirection())
     ct, mask = sitk.DICOMOrient(ct, "LPS"), sitk.DICOMOrient(mask, "LPS")
-    parts = sitk.ConnectedComponent(sitk.Cast(mask != 0, sitk.sitkUInt8))
+    found = np.asarray(sitk.GetArrayViewFromImage(mask) != 0)
+    result = sitk.GetImageFromArray(sides_of(sitk.GetArrayViewFromImage(ct), found, mask.GetSpacing()[::-1]))
+    result.CopyInformation(mask)
+    return sitk.DICOMOrient(result, orientation)
+
+
+def sides_of(hu: npt.NDArray[Any], found: npt.NDArray[np.bool_], spacing: Sequence[float]) -> npt.NDArray[np.uint8]:
+    """Label the right and the left lung of arrays (Z, Y, X) in LPS; see `split_sides`.
+
+    Args:
+        hu: CT in HU.
+        found: Whether each voxel is lung.
+        spacing: mm, along (Z, Y, X).
+    """
+    parts = sitk.ConnectedComponent(sitk.GetImageFromArray(found.astype(np.uint8)))
     shapes = sitk.LabelShapeStatisticsImageFilter()
     shapes.Execute(parts)
-    labels = np.zeros(mask.GetSize()[::-1], np.uint8)
-    found = sitk.GetArrayViewFromImage(parts)
-    spacing = np.array(mask.GetSpacing()[::-1])
-    middle = _midline(sitk.GetArrayViewFromImage(ct))
+    labels = np.zeros(found.shape, np.uint8)
+    numbers: npt.NDArray[np.uint32] = sitk.GetArrayViewFromImage(parts)
+    middle = _midline(hu)
     for part in shapes.GetLabels():
         x, y, z, width, height, depth = shapes.GetBoundingBox(part)
         box = np.s_[z : z + depth, y : y + height, x : x + width]
-        own = found[box] == part
-        labels[box][own] = _sides_of(own, spacing, middle - x)[own]
-    result = sitk.GetImageFromArray(labels)
-    result.CopyInformation(mask)
-    return sitk.DICOMOrient(result, orientation)
+        own = np.asarray(numbers[box] == part)
+        labels[box][own] = _sides_of(own, np.array(spacing), middle - x)[own]
+    return labels
 
 
 def _midline(hu: npt.NDArray[Any]) -> float:
@@ -65,20 +78,33 @@ def _sides_of(part: npt.NDArray[np.bool_], spacing: npt.NDArray[np.float64], mid
     reach = min(middle - columns[0], columns[-1] - middle) * spacing[2]
     if reach < ACROSS:
         return whole
-    depth = _distance(part, spacing)
+    factor = max(1, round(PIXEL / float(spacing[1:].min())))
+    coarse = _coarse(part, factor)
+    spacing, middle = spacing * (1, factor, factor), middle / factor
+    depth = _distance(coarse, spacing)
     for eroded in np.arange(STEP, float(depth.max()), STEP):
         numbered = sitk.ConnectedComponent(sitk.GetImageFromArray((depth > eroded).astype(np.uint8)))
         cores = sitk.GetArrayFromImage(numbered)
         sizes = np.bincount(cores.ravel())[1:]
-        large = [index + 1 for index in np.flatnonzero(sizes >= LEAST * np.count_nonzero(part))]
+        large = [index + 1 for index in np.flatnonzero(sizes >= LEAST * np.count_nonzero(coarse))]
         sides = {core: _side(cores == core, middle) for core in large}
         if len(set(sides.values())) == 2:
             right, left = (
                 -_distance(np.isin(cores, [core for core in large if sides[core] == side]), spacing)
                 for side in (RIGHT, LEFT)
             )
-            return np.where(right <= left, RIGHT, LEFT).astype(np.uint8)
+            nearer = np.where(right <= left, RIGHT, LEFT).astype(np.uint8)
+            _, height, width = part.shape
+            return nearer.repeat(factor, axis=1).repeat(factor, axis=2)[:, :height, :width]
     return whole
+
+
+def _coarse(part: npt.NDArray[np.bool_], factor: int) -> npt.NDArray[np.bool_]:
+    """The part in pixels of `factor` x `factor`, each of which has a voxel of it."""
+    depth, height, width = part.shape
+    padded = np.pad(part, ((0, 0), (0, -height % factor), (0, -width % factor)))
+    blocks = padded.reshape(depth, padded.shape[1] // factor, factor, padded.shape[2] // factor, factor)
+    return np.asarray(blocks.any(axis=(2, 4)))
 
 
 def _side(part: npt.NDArray[np.bool_], middle: float) -> int:

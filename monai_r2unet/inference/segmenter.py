@@ -22,6 +22,7 @@ from monai.transforms import Compose, LoadImaged, SaveImaged
 from monai_r2unet.bundle import Bundle, find_bundle
 from monai_r2unet.errors import InputError
 from monai_r2unet.files import sha256
+from monai_r2unet.images.sides import split_sides
 from monai_r2unet.inference.checks import (
     check_channels,
     check_dimension,
@@ -45,6 +46,7 @@ from monai_r2unet.networks.weights import load_weights
 from monai_r2unet.transforms.components import RemoveIslandsd
 from monai_r2unet.transforms.fit import field_of_view_scale
 from monai_r2unet.transforms.metatensor import SIGNED, from_metatensor, to_metatensor
+from monai_r2unet.transforms.sides import SplitSidesd
 
 __all__ = ["Segmenter", "without_notices"]
 
@@ -102,6 +104,14 @@ class Segmenter:
         # Images come from memory, and masks are returned.
         with without_notices():
             self.preprocessing = _without(config.part("preprocessing"), LoadImaged)
+        postprocessing = _without(config.part("postprocessing"), SaveImaged)
+        # Transforms of masks cannot work on probabilities: they come last, on the image's grid.
+        self.postprocessing = _without(_without(postprocessing, RemoveIslandsd), SplitSidesd)
+        self.splits_sides = any(isinstance(step, SplitSidesd) for step in postprocessing.transforms)
+        self.clean_up = [step.remove for step in postprocessing.transforms if isinstance(step, RemoveIslandsd)]
+        # Of the network's output: one for a single label, which sides may divide; else the background and each label.
+        several = len(self.bundle.label_names) > 1 and not self.splits_sides
+        self.channels = len(self.bundle.label_names) + 1 if several else 1
         self.inferer = config.part("inferer")
         if isinstance(self.inferer, SliceBySliceInferer):
             self._check_labels(self.inferer)
@@ -111,10 +121,6 @@ class Segmenter:
             self.inferer.cpu_fallback = cpu_fallback
             self.inferer.float32 = self.inferer.float32 or float32 or ENGINES[engine].float32_only
         self.network = with_engine(engine, self.network, float32=self.precision == "float32")
-        postprocessing = _without(config.part("postprocessing"), SaveImaged)
-        # Transforms that clean masks cannot work on probabilities: they come last, on the image's grid.
-        self.postprocessing = _without(postprocessing, RemoveIslandsd)
-        self.clean_up = [step.remove for step in postprocessing.transforms if isinstance(step, RemoveIslandsd)]
         # MONAI's transforms switch their own tracing off and on again while they are inverted
         # (https://github.com/Project-MONAI/MONAI/issues/8056).
         self._transforming = threading.Lock()
@@ -226,6 +232,8 @@ class Segmenter:
         for clean in self.clean_up if clean_up else ():
             restored = clean(restored)
         mask = from_metatensor(restored[0], image)
+        if self.splits_sides:
+            mask = split_sides(image, mask)
         finished = time.perf_counter()
         seconds = {"prepare": prepared - started, "infer": inferred - prepared, "restore": finished - inferred}
         return Segmentation(mask, probability, notes, factors, seconds, self.bundle.label_names)
@@ -233,12 +241,10 @@ class Segmenter:
     def _check_labels(self, inferer: SliceBySliceInferer) -> None:
         """Refuse an inferer that cannot return the bundle's labels, which do not overlap."""
         names = self.bundle.label_names
-        if (self.bundle.channels > 1) != inferer.softmax:
+        if (self.channels > 1) != inferer.softmax:
             few = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
             expected = (
-                "softmax false, for a sigmoid"
-                if self.bundle.channels == 1
-                else "softmax true, for labels do not overlap"
+                "softmax false, for a sigmoid" if self.channels == 1 else "softmax true, for labels do not overlap"
             )
             raise InputError(
                 f"damaged bundle: the metadata of {self.bundle.name!r} name {len(names)} label{'s'[: len(names) > 1]} "
@@ -302,7 +308,7 @@ class Segmenter:
             images,
             self.network,
             probabilities=probabilities,
-            channels=self.bundle.channels,
+            channels=self.channels,
             scale=scale,
             on_progress=on_progress,
         )

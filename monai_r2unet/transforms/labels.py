@@ -25,12 +25,16 @@ class LabelValuesd(MapTransform):
     Args:
         keys: Keys of the masks (C, X, Y[, Z]); several channels must be equal, as of a grey picture saved as RGB.
         labels: Number of labels; 1: foreground is 1, whatever its value was.
+        as_one: Take all of them for one label, 1, once they are checked.
         allow_missing_keys: Skip missing keys.
     """
 
-    def __init__(self, keys: KeysCollection, labels: int = 1, allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self, keys: KeysCollection, labels: int = 1, as_one: bool = False, allow_missing_keys: bool = False
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.labels = labels
+        self.as_one = as_one
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace each of ``keys`` by the mask (1, X, Y[, Z]).
@@ -47,6 +51,8 @@ class LabelValuesd(MapTransform):
             array = torch.as_tensor(mask).as_subclass(torch.Tensor).cpu().numpy()
             values = array[0] if len(array) == 1 else grey_of(array.transpose(*range(1, array.ndim), 0), where)
             result = torch.from_numpy(checked_labels(values, self.labels, where))[None].float()
+            if self.as_one:
+                result = result.clamp_max(1)
             if isinstance(mask, MetaTensor):
                 result = MetaTensor(result, meta=mask.meta, applied_operations=mask.applied_operations)
             checked[key] = result

@@ -12,6 +12,16 @@ import torch
 from monai_r2unet.networks import R2UNet
 
 LUNG = Path(__file__).resolve().parents[2] / "bundles" / "lung"
+METADATA = "metadata.json"
+ONE_LABEL = {
+    "value": 1,
+    "name": "lung",
+    "colour": [197, 165, 145],
+    "terminology": {
+        "category": {"scheme": "SCT", "value": "123037004", "meaning": "Anatomical Structure"},
+        "type": {"scheme": "SCT", "value": "39607008", "meaning": "Lung"},
+    },
+}
 SIZE = 64  # pixels a side: a sixteenth of the work of the bundle's 256
 
 
@@ -86,19 +96,20 @@ def write_random_weights(path: Path, seed: int = 0) -> Path:
 def copy_bundle(folder: Path) -> Path:
     """A folder with the bundle `lung` as it is shipped, but with random weights, and working on 64 x 64 pixels.
 
-    It says nothing of the extents that it was tested on: the images of these tests are smaller than any patient.
+    It has one label: sides of what random weights find mean nothing. And it says nothing of the extents that it was
+    tested on: the images of these tests are smaller than any patient.
     """
     root = folder / "lung"
     shutil.copytree(LUNG / "configs", root / "configs")
-    for name, changes in {
-        "inference.json": {"slice_size": SIZE},
-        "metadata.json": {"weights": {"file": "models/model.pt", "sha256": None, "licence": "none"}},
-    }.items():
-        path = root / "configs" / name
-        content = json.loads(path.read_text()) | changes
-        if name == "metadata.json":
-            del content["network_data_format"]["inputs"]["image"]["scale"]["tested_extent_mm"]
-        path.write_text(json.dumps(content), encoding="utf-8")
+    inference, metadata = (json.loads((root / "configs" / name).read_text()) for name in ("inference.json", METADATA))
+    inference["slice_size"] = SIZE
+    steps = inference["postprocessing"]["transforms"]
+    steps[:] = [step for step in steps if "SplitSides" not in step["_target_"]]
+    metadata["labels"] = [ONE_LABEL]
+    metadata["weights"] = {"file": "models/model.pt", "sha256": None, "licence": "none"}
+    del metadata["network_data_format"]["inputs"]["image"]["scale"]["tested_extent_mm"]
+    for name, content in (("inference.json", inference), (METADATA, metadata)):
+        (root / "configs" / name).write_text(json.dumps(content), encoding="utf-8")
     (root / "models").mkdir()
     write_random_weights(root / "models" / "model.pt")
     return folder

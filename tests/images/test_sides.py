@@ -5,8 +5,15 @@ import itertools
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
+from monai.data import MetaTensor
 
+from monai_r2unet import Segmenter
 from monai_r2unet.images.sides import LEFT, RIGHT, split_sides
+from monai_r2unet.metrics import confusion
+from monai_r2unet.transforms.metatensor import to_metatensor
+from monai_r2unet.transforms.sides import SplitSidesd
+from tests.helpers.lung_examples import LUNG
 
 
 def chest(joined: int = 0, shift: int = 0, depth: int = 12) -> tuple[sitk.Image, np.ndarray]:
@@ -81,3 +88,47 @@ def test_all_orders_and_flips_of_the_axes(axes: tuple[int, ...], flips: tuple[bo
 def test_an_empty_mask_stays_empty():
     ct, sides = chest()
     assert not sitk.GetArrayFromImage(split_sides(ct, mask_of(sides * 0, ct))).any()
+
+
+@pytest.mark.parametrize("joined", [1, 5])
+def test_fine_pixels_are_parted_where_coarse_ones_are(joined: int):
+    ct, sides = chest(joined=joined)
+    fine_ct, fine_mask = (fine(image) for image in (ct, mask_of(sides, ct)))
+    found = sitk.GetArrayFromImage(split_sides(fine_ct, fine_mask))
+    expected = sides.repeat(7, axis=1).repeat(7, axis=2)[:, :-3, :-5]
+    assert np.array_equal(found > 0, expected > 0)
+    wrong = np.argwhere((found != expected) & (expected > 0))
+    assert np.all(np.abs(wrong[:, 2] / 7 - 46) <= 4.5)
+    assert len(wrong) <= 3 * 4 * joined * 49
+
+
+def fine(image: sitk.Image) -> sitk.Image:
+    """The image in pixels of 4/7 mm, without the last few: its size is no multiple of anything."""
+    array = sitk.GetArrayFromImage(image).repeat(7, axis=1).repeat(7, axis=2)[:, :-3, :-5]
+    result = sitk.GetImageFromArray(array)
+    result.SetSpacing((4 / 7, 4 / 7, 5.0))
+    return result
+
+
+def test_the_transform_of_a_bundle_tells_them_apart_and_keeps_type_and_metadata():
+    ct, sides = chest(joined=3)
+    image = to_metatensor(ct)[None]
+    pred = MetaTensor(torch.from_numpy((sides > 0).astype(np.float32).T.copy())[None], meta=image.meta)
+    told_apart = SplitSidesd("pred", "image")({"image": image, "pred": pred})["pred"]
+    assert told_apart.dtype == torch.float32
+    assert torch.equal(told_apart.affine, image.affine)
+    expected = sitk.GetArrayFromImage(split_sides(ct, mask_of(sides, ct)))
+    np.testing.assert_array_equal(told_apart[0].numpy().T, expected)
+
+
+@pytest.mark.parametrize("order", ["LPS", "RAS", "SRA", "PIL"])
+def test_the_lung_bundle_finds_right_and_left_in_its_sample_however_it_is_stored(order: str):
+    sample = LUNG / "sample"
+    image, truth = (sitk.ReadImage(str(sample / kind / "LCTSC_008.nii.gz")) for kind in ("images", "labels"))
+    result = Segmenter("lung", "cpu").run(sitk.DICOMOrient(image, order))
+    found = sitk.GetArrayFromImage(sitk.DICOMOrient(result.mask, "LPS"))
+    expected = sitk.GetArrayFromImage(sitk.DICOMOrient(split_sides(image, truth), "LPS"))
+    assert [label["name"] for label in result.by_label] == ["right lung", "left lung"]
+    for side in (RIGHT, LEFT):
+        assert confusion(found == side, expected == side).dice > 0.97
+    assert np.count_nonzero((found > 0) & (expected > 0) & (found != expected)) < 1e-3 * np.count_nonzero(expected)

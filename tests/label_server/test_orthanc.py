@@ -30,6 +30,9 @@ SERIES = f"{ROOT}.2"
 KEY = "uncertainty_lung"
 
 
+LABEL_INFO = [{"name": "right lung", "idx": 1}, {"name": "left lung", "idx": 2}]
+
+
 @pytest.fixture(scope="module")
 def series(tmp_path_factory, repository):
     """The folder of a DICOM series: three slices through the middle of the lungs, and one of air, which is skipped."""
@@ -134,15 +137,15 @@ def test_a_labelling_session(serve, orthanc, series, segment, tmp_path):
         assert lung[:-1].any(axis=(1, 2)).all()
         assert not lung[-1].any(), "the series should have an empty slice"
 
-        client.save_label(SERIES, mask, params={"model": "lung", "label_info": [{"name": "lung", "idx": 1}]})
+        client.save_label(SERIES, mask, params={"model": "lung", "label_info": LABEL_INFO})
         time.sleep(6)  # for so long MONAI Label trusts what it last heard of the archive
         assert client.next_sample(KEY, {}) == {}, "what is labelled is offered again"
 
-    (segment_item,) = segmentation_in(orthanc).SegmentSequence
-    (label,) = find_bundle("lung").labels
-    (kind,) = segment_item.SegmentedPropertyTypeCodeSequence
-    assert segment_item.SegmentLabel == "lung"
-    assert (kind.CodingSchemeDesignator, kind.CodeValue) == ("SCT", label["terminology"]["type"]["value"])
+    items, labels = segmentation_in(orthanc).SegmentSequence, find_bundle("lung").labels
+    assert [item.SegmentLabel for item in items] == [label["name"] for label in labels]
+    for item, label in zip(items, labels, strict=True):
+        (kind,) = item.SegmentedPropertyTypeCodeSequence
+        assert (kind.CodingSchemeDesignator, kind.CodeValue) == ("SCT", label["terminology"]["type"]["value"])
 
     # Another server, which knows the label from the archive alone.
     with serve(archive, tmp_path / "second") as server:

@@ -99,12 +99,12 @@ def test_some_labels_are_kept_for_validation(tmp_path, images, share, training, 
 
 def test_segments_are_described_by_their_name_and_left_alone_without():
     labels = find_bundle("lung").labels
-    (lung, other) = describe([{"name": "Lung", "idx": 3}, {"name": "stone", "idx": 4}], labels)
+    (lung, other) = describe([{"name": "Left lung", "idx": 3}, {"name": "stone", "idx": 4}], labels)
     assert lung["segmentAttribute"]["labelID"] == 3
     assert lung["segmentAttribute"]["SegmentedPropertyTypeCodeSequence"]["CodeValue"] == "39607008"
-    assert lung["color"] == labels[0]["colour"]
+    assert lung["color"] == labels[1]["colour"]
     assert other == {"name": "stone", "idx": 4}
-    assert [segment["name"] for segment in describe([], labels)] == ["lung"]
+    assert [segment["name"] for segment in describe([], labels)] == ["right lung", "left lung"]
 
 
 def test_a_label_of_some_slices_is_put_where_they_are(tmp_path):

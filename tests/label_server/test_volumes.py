@@ -53,10 +53,10 @@ def assert_same(path, expected):
 
 def test_names_values_and_colours_of_the_labels_arrive_in_the_client(server):
     info = server.client.info()
-    (label,) = find_bundle("lung").labels
-    assert info["labels"] == ["lung"]
-    assert info["models"]["lung"]["labels"] == {"lung": 1}
-    assert info["models"]["lung"]["label_colors"] == {"lung": label["colour"]}
+    labels = find_bundle("lung").labels
+    assert sorted(info["labels"]) == ["left lung", "right lung"]
+    assert info["models"]["lung"]["labels"] == {"right lung": 1, "left lung": 2}
+    assert info["models"]["lung"]["label_colors"] == {label["name"]: label["colour"] for label in labels}
     assert info["models"]["lung"]["dimension"] == 3
     assert info["models"]["lung"]["config"]["model_filename"] == ["model.pt", "shipped.pt"]
     assert list(info["trainers"]) == ["lung"]
@@ -68,10 +68,11 @@ def test_names_values_and_colours_of_the_labels_arrive_in_the_client(server):
 def test_a_segmentation_for_slicer_carries_name_and_colour(server, studies):
     path, told = server.client.infer("lung", CASES[0], {"result_extension": ".seg.nrrd", "device": "cpu"})
     mask = sitk.ReadImage(path)
-    assert told["label_names"] == {"lung": 1}
-    assert mask.GetMetaData("Segment0_Name") == "lung"
-    colour = [round(255 * float(part)) for part in mask.GetMetaData("Segment0_Color").split()]
-    assert colour == told["label_colors"]["lung"] == find_bundle("lung").labels[0]["colour"]
+    assert told["label_names"] == {"right lung": 1, "left lung": 2}
+    for index, label in enumerate(find_bundle("lung").labels):
+        assert mask.GetMetaData(f"Segment{index}_Name") == label["name"]
+        colour = [round(255 * float(part)) for part in mask.GetMetaData(f"Segment{index}_Color").split()]
+        assert colour == told["label_colors"][label["name"]] == label["colour"]
 
 
 @pytest.mark.parametrize("kind", [sitk.sitkUInt16, sitk.sitkUInt32, sitk.sitkUInt64])
@@ -98,7 +99,7 @@ def test_images_with_something_lost_are_refused_in_a_sentence(server, tmp_path):
 def test_what_slicer_asks_for_is_a_mask_on_the_grid_of_the_image(server, studies):
     path, _ = server.client.infer("lung", CASES[0], {"result_extension": ".nrrd", "result_dtype": "uint8"})
     assert same_grid(sitk.ReadImage(path), sitk.ReadImage(str(studies / f"{CASES[0]}.nii.gz")))
-    assert set(np.unique(voxels(path))) == {0, 1}
+    assert set(np.unique(voxels(path))) == {0, 1, 2}
 
 
 @pytest.mark.parametrize(
@@ -148,10 +149,11 @@ def test_a_labelling_session(server, studies, segment, tmp_path):
     assert_same(before, tmp_path / "expected.nii.gz")
     assert told["voxels"] == np.count_nonzero(voxels(before)) > 1000
 
-    # An edited label is kept as it was sent: here drawn four pixels wider.
-    edited = sitk.BinaryDilate(sitk.ReadImage(before), (4, 4, 0))
+    # An edited label is kept as it was sent: here each lung is drawn four pixels wider.
+    right, left = (sitk.BinaryDilate(sitk.ReadImage(before) == value, (4, 4, 0)) for value in (1, 2))
+    edited = right + 2 * (left & sitk.BinaryNot(right, 1, 0))
     sitk.WriteImage(edited, str(tmp_path / "edited.nii.gz"))
-    label_info = [{"name": "lung", "idx": 1}]
+    label_info = [{"name": "right lung", "idx": 1}, {"name": "left lung", "idx": 2}]
     client.save_label(order[0], str(tmp_path / "edited.nii.gz"), params={"label_info": label_info, "model": "lung"})
     assert_same(client.download_label(order[0], "final"), tmp_path / "edited.nii.gz")
     assert client.next_sample(KEY, {})["id"] in order[1:]
@@ -172,7 +174,9 @@ def test_a_labelling_session(server, studies, segment, tmp_path):
     after, _ = client.infer("lung", order[0], {})
     truth = voxels(tmp_path / "edited.nii.gz")
     assert np.count_nonzero(voxels(after) != truth) < np.count_nonzero(voxels(before) != truth)
-    assert stats["best_metric"] == pytest.approx(confusion(voxels(after), truth).dice, abs=0.005)  # Slicer shows it
+    assert stats["best_metric"] == pytest.approx(
+        confusion(voxels(after) > 0, truth > 0).dice, abs=0.005
+    )  # Slicer shows it
     segment(
         studies / f"{order[0]}.nii.gz", tmp_path / "tuned.nii.gz", "--bundle", "lung", "--weights", weights / "model.pt"
     )

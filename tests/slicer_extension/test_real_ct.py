@@ -42,14 +42,17 @@ def test_a_whole_chest_ct_equals_the_command_lines_mask(app, data_root, open_pan
         time.sleep(0.002)
     assert len({done for done, total in told if total == 131}) > 100, "the bar moves slice by slice"
     mask = sitk.GetArrayFromImage(sitk.ReadImage(str(expected)))
-    np.testing.assert_array_equal(mask_of(panel.parameters.result, volume), mask)
+    for index, side in enumerate((1, 2)):
+        np.testing.assert_array_equal(mask_of(panel.parameters.result, volume, index), mask == side)
 
     seconds = []
     for index in (40, 50, 60, 70, 80, 90):
         started = time.monotonic()
         preview = panel.logic.preview(volume, "lung", index, device="cpu", waitForCompletion=True)
         seconds.append(time.monotonic() - started)
-        np.testing.assert_array_equal(mask_of(preview, volume)[index], mask[index])
+        both = mask_of(preview, volume, 0) + 2 * mask_of(preview, volume, 1)
+        np.testing.assert_array_equal(both[index] > 0, mask[index] > 0)
+        assert np.count_nonzero(both[index] != mask[index]) < 0.02 * np.count_nonzero(mask[index])
     panel.cleanup()
     panel.parent.close()
     print(f"previews took {seconds} s")

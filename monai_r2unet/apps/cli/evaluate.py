@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monai_r2unet.apps.cli.terminal import EXIT_DONE
+from monai_r2unet.apps.cli.terminal import EXIT_DONE, say
 from monai_r2unet.bundle import MOST_LABELS
 from monai_r2unet.errors import InputError
 
@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prediction", help="mask, or folder of masks")
     parser.add_argument("reference", help="reference mask on the same grid, or folder of references of the same names")
     parser.add_argument("--bundle", help="name or folder of the bundle whose labels' names are shown")
+    parser.add_argument("--foreground", action="store_true", help="measure all labels together, as one")
     parser.add_argument("--json", metavar="FILE", help="also write the measures to a file")
     parser.add_argument("--overwrite", action="store_true", help="replace existing output")
 
@@ -31,6 +32,7 @@ def run(options: argparse.Namespace) -> int:
     """Measure a mask against its reference, or each mask of a folder."""
     from monai_r2unet.files import write_json
     from monai_r2unet.images.writing import check_place
+    from monai_r2unet.metrics.arrays import foreground_of
     from monai_r2unet.metrics.labels import evaluate_labels, summarize_labels
     from monai_r2unet.metrics.measures import evaluate_case, summarize
     from monai_r2unet.metrics.tables import format_summary
@@ -41,7 +43,14 @@ def run(options: argparse.Namespace) -> int:
     pairs = _pairs(Path(options.prediction), Path(options.reference))
     masks = [_masks(path, reference) for path, reference in pairs]
     names = [path.name for path, _ in pairs]
-    labels = _labels(options, [mask for both in masks for mask in both])
+    if options.foreground:
+        masks = [
+            (foreground_of(found, "the prediction"), foreground_of(expected, "the reference"))
+            for found, expected in masks
+        ]
+    labels = ["foreground"] if options.foreground else _labels(options, [mask for both in masks for mask in both])
+    if len(labels) > 1:
+        _tell_of_lone_label(masks)
     if len(labels) > 1:
         measured = [evaluate_labels(name, *both, labels) for name, both in zip(names, masks, strict=True)]
         summary = summarize_labels([cases for cases, _ in measured], [table for _, table in measured], labels)
@@ -105,6 +114,22 @@ def _values(mask: sitk.Image, path: Path) -> Any:
 
     values = sitk.GetArrayFromImage(mask)
     return grey_of(values, path) if mask.GetNumberOfComponentsPerPixel() > 1 else values
+
+
+def _tell_of_lone_label(masks: list[tuple[Any, Any]]) -> None:
+    """Warn if the masks have several labels and their references one, or the other way round."""
+    import numpy as np
+
+    predicted, expected = (set().union(*(np.unique(both[side]).tolist() for both in masks)) - {0} for side in (0, 1))
+    if min(len(predicted), len(expected)) == 1 < max(len(predicted), len(expected)):
+        say(
+            f"warning: {_counted(predicted, 'mask')}, {_counted(expected, 'reference')}: --foreground measures all "
+            "labels together"
+        )
+
+
+def _counted(labels: set[Any], where: str) -> str:
+    return f"the {where} has {len(labels)} label{'s'[: len(labels) > 1]}"
 
 
 def _labels(options: argparse.Namespace, masks: list[Any]) -> list[str]:

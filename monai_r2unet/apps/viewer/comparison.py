@@ -34,7 +34,8 @@ async def compare(
         mask: File with the result.
         labels: Voxels of the result, (K, J, I).
         image: The segmented image.
-        reference: File with a mask on the same grid; several labels have the values of the result's.
+        reference: File with a mask on the same grid; several labels have the values of the result's. A single one,
+            1 or 255, is compared with all of the result's together.
         home: Folder for temporary files.
 
     Returns:
@@ -51,11 +52,14 @@ async def compare(
         )
     if truth.GetNumberOfComponentsPerPixel() > 1:
         raise InputError(f"the reference {reference.name} is a colour picture, expected a mask with one value a pixel")
-    measured = await _measure(mask, reference, home)
     positive: npt.NDArray[Any] = sitk.GetArrayFromImage(truth).reshape(labels.shape)
     found: npt.NDArray[Any] = labels
-    if max(np.unique(mask[mask > 0]).size for mask in (positive, found)) < 2:
-        positive, found = positive > 0, found > 0  # a single label may have another value in the reference
+    # A single label may have another value in the reference, and a reference for both lungs knows no sides.
+    values = set(np.unique(positive).tolist())
+    as_one = values <= {0, 1} or values <= {0, 255}
+    measured = await _measure(mask, reference, home, as_one)
+    if as_one:
+        positive, found = positive > 0, found > 0
     agreement = np.zeros(labels.shape, np.uint8)
     for value, area in enumerate(agreement_areas(found, positive), 1):
         agreement[area] = value
@@ -65,10 +69,11 @@ async def compare(
     return node, measured, colours
 
 
-async def _measure(mask: Path, reference: Path, home: Path) -> list[dict[str, str]]:
+async def _measure(mask: Path, reference: Path, home: Path, as_one: bool) -> list[dict[str, str]]:
     """Measure with ``monai-r2unet evaluate``, in a separate process because it imports torch."""
     report = home / "evaluation.json"
     command = ["-m", "monai_r2unet", "evaluate", str(mask), str(reference), "--json", str(report), "--overwrite"]
+    command += ["--foreground"] if as_one else []
     process = await asyncio.create_subprocess_exec(sys.executable, *command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE)
     _, errors = await process.communicate()
     if process.returncode != 0:

@@ -492,6 +492,20 @@ def test_evaluate_prints_and_writes_the_measures(run: Run, masks: tuple[str, str
     ]
 
 
+def test_evaluate_measures_several_labels_as_one_if_asked(run: Run, masks: tuple[str, str]) -> None:
+    expected = run("evaluate", *masks)[1]
+    mask = sitk.ReadImage("p.nrrd")
+    mask[0, 0, 0] = 2
+    sitk.WriteImage(mask, "p.nrrd")
+    code, out, err = run("evaluate", *masks)
+    assert code == 0
+    assert "label 2" in out
+    assert err == (
+        "warning: the mask has 2 labels, the reference has 1 label: --foreground measures all labels together\n"
+    )
+    assert run("evaluate", *masks, "--foreground") == (0, expected, "")
+
+
 def test_evaluate_refuses_what_cannot_be_compared(run: Run, work: Path, masks: tuple[str, str]) -> None:
     image = sitk.ReadImage("r.nii.gz")
     image.SetOrigin((0, 0, 1))
@@ -510,7 +524,7 @@ def test_evaluate_refuses_what_cannot_be_compared(run: Run, work: Path, masks: t
 def test_list_names_task_licence_and_weights(run: Run) -> None:
     code, out, err = run("list")
     assert (code, err) == (0, "")
-    assert out.startswith("lung 0.1.0: Segmentation of both lungs")
+    assert out.startswith("lung 0.1.0: Segmentation of the right and the left lung")
     assert "weights     present" in out
     (row,) = json.loads(run("list", "--json")[1])
     assert (row["name"], row["weights"], row["labels"]) == ("lung", "present", ["lung"])

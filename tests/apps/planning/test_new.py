@@ -118,7 +118,8 @@ def test_a_complete_bundle_is_written_that_needs_no_trust(
     verify_metadata(meta_file="task/configs/metadata.json", filepath=SCHEMA)
     assert [label["name"] for label in bundle.labels] == labels
     assert bundle.metadata["network_data_format"]["inputs"]["image"]["modality"] == modality
-    outputs = bundle.channels
+    outputs = bundle.metadata["network_data_format"]["outputs"]["pred"]["num_channels"]
+    assert outputs == (len(labels) + 1 if len(labels) > 1 else 1)
     assert first_unsafe_of(Path("task/configs/inference.json")) is None
     for name in ("inference", "train"):
         parser = ConfigParser(load(Path("task/configs") / f"{name}.json"))
