@@ -4,6 +4,7 @@
 # `make test-weights` measures the weights for photographs on whole test sets, which takes minutes and MONAI_R2UNET_DATA.
 # `make test-slicer` tests the 3D Slicer extension, for which it installs Slicer's core (1 GB) into an environment apart.
 # `make test-viewer` tests the web viewer in headless Chromium, and `make screenshots` makes its pictures for the docs.
+# `make lung-weights` trains the lung weights from nothing, in hours on a CPU; it needs MONAI_R2UNET_DATA.
 # `make bundles` writes what bundles share into each, and lists the files that are kept by hand.
 # `make label-server STUDIES=folder BUNDLES=organs TRUST=1` starts a MONAI Label server, `make test-label` tests it: in an environment apart too.
 
@@ -18,10 +19,13 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 BUNDLES ?= lung
 PORT ?= 8000
 
-.PHONY: train bundles test test-distributed test-weights test-slicer test-viewer screenshots label-server test-label docs lint clean
+.PHONY: train lung-weights bundles test test-distributed test-weights test-slicer test-viewer screenshots label-server test-label docs lint clean
 
 train: $(VENV)/.train
 	$(BIN)/python -m monai.bundle run training --config_file bundles/lung/train.json
+
+lung-weights: $(VENV)/.train
+	$(BIN)/python -m benchmarks.lung_weights lung_weights
 
 bundles: $(VENV)/.train
 	$(BIN)/python bundles/build.py
