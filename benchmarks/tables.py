@@ -17,10 +17,12 @@ from benchmarks import photograph_tables, scale_tables, speed_tables
 from benchmarks.records import REPOSITORY, RESULTS, read_lines
 from monai_r2unet.apps.reproduce import tables as reproduced
 from monai_r2unet.apps.reproduce.paper import TABLE_III
+from monai_r2unet.bundle import find_bundle
 
 REPRODUCED = RESULTS / "reproduce.jsonl"
 # The run shown beside ours: the paper's network, trained only on its lung set.
 SLICES_ALONE = {"name": "kaggle", "network": "R2UNet", "recurrences": 2, "epochs": 80}
+TRAININGS = ("nineteenth", "twentieth", "twenty-first", "twenty-second")  # in the order of lung_forms.json
 MEASURES = ("dice", "jaccard", "sensitivity", "specificity", "accuracy")
 
 
@@ -154,15 +156,18 @@ def lung_surfaces() -> str:
 
 
 def lung_forms() -> str:
-    """Dice of the lung weights on each form of the validation images."""
-    shipped, *trainings = json.loads((RESULTS / "lung_forms.json").read_text())["weights"]
-    last = trainings[-1]["sources"]
-    lines = ["| form | ships | twentieth | twenty-first | its worst source |", "| --- | --- | --- | --- | --- |"]
-    for form, dice in shipped["mean"].items():
-        source, worst = min(last[form].items(), key=lambda each: each[1])
-        cells = " | ".join(f"{one['mean'][form]:.3f}" for one in trainings)
-        lines.append(f"| {form} | {dice:.3f} | {cells} | {worst:.3f} ({source}) |")
-    return "\n".join(lines)
+    """Dice of the lung weights of the last trainings on each form of the validation images."""
+    weights = json.loads((RESULTS / "lung_forms.json").read_text())["weights"]
+    ships = find_bundle("lung").weights_sha256
+    titles = [name + ", ships" * (one["sha256"] == ships) for name, one in zip(TRAININGS, weights, strict=False)]
+    rows = []
+    for form in weights[-1]["mean"]:
+        source, worst = min(weights[-1]["sources"][form].items(), key=lambda each: each[1])
+        cells = [f"{one['mean'][form]:.3f}" for one in weights]
+        rows.append([form, *cells, f"{worst:.3f} ({source})"])
+    outside = [f"{one['outside_percent']:.3f}" if "outside_percent" in one else "-" for one in weights]
+    rows.append(["called lung outside, % of the body", *outside, ""])
+    return speed_tables.table(["form", *titles, "worst source of the last"], rows)
 
 
 def several_labels() -> str:
