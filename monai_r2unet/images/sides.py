@@ -34,11 +34,13 @@ def split_sides(ct: sitk.Image, mask: sitk.Image) -> sitk.Image:
         uint8 on the same grid: 0 background, 1 right lung, 2 left lung.
     """
     orientation = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(mask.GetDirection())
-    ct, mask = sitk.DICOMOrient(ct, "LPS"), sitk.DICOMOrient(mask, "LPS")
-    found = np.asarray(sitk.GetArrayViewFromImage(mask) != 0)
-    result = sitk.GetImageFromArray(sides_of(sitk.GetArrayViewFromImage(ct), found, mask.GetSpacing()[::-1]))
-    result.CopyInformation(mask)
-    return sitk.DICOMOrient(result, orientation)
+    ct, lungs = sitk.DICOMOrient(ct, "LPS"), sitk.DICOMOrient(mask, "LPS")
+    found = np.asarray(sitk.GetArrayViewFromImage(lungs) != 0)
+    result = sitk.GetImageFromArray(sides_of(sitk.GetArrayViewFromImage(ct), found, lungs.GetSpacing()[::-1]))
+    result.CopyInformation(lungs)
+    result = sitk.DICOMOrient(result, orientation)
+    result.CopyInformation(mask)  # turned there and back, the origin is rounded
+    return result
 
 
 def sides_of(hu: npt.NDArray[Any], found: npt.NDArray[np.bool_], spacing: Sequence[float]) -> npt.NDArray[np.uint8]:

@@ -75,7 +75,7 @@ def test_contours_name_their_slice_and_the_set_its_study(bundle: Bundle, tmp_pat
 @pytest.mark.parametrize("empty", [False, True])
 def test_a_validator_finds_no_error(empty: bool, tmp_path: Path) -> None:
     folder = write_series(tmp_path / "ct")
-    write_dicom_rtstruct(mask_of(folder, empty) > 0, find_bundle("lung"), folder, tmp_path / "rt.dcm")
+    write_dicom_rtstruct(mask_of(folder, empty), find_bundle("lung"), folder, tmp_path / "rt.dcm")
     said, errors = validated(tmp_path / "rt.dcm")
     assert "RTStructureSet" in said  # the kind of object it recognised
     assert errors == []

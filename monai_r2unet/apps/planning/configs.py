@@ -67,6 +67,7 @@ def _volumes(
         "min_extent": plan.min_extent,
         "beyond": beyond,
         "~ct_window": None,
+        "~sides": None,  # of lungs
         "slice_transform": scaling,
         "report#bundle#settings": _settings(plan),
         "train#postprocessing": activation,
@@ -100,7 +101,7 @@ def _volumes(
         "postprocessing#transforms": [
             {**transform, "output_postfix": "mask"} if transform["_target_"] == "SaveImaged" else transform
             for transform in _shipped(VOLUMES, "inference")["postprocessing"]["transforms"]
-            if "RemoveIslandsd" not in transform["_target_"]  # made for lungs
+            if not transform["_target_"].endswith(("RemoveIslandsd", "SplitSidesd"))  # made for lungs
         ],
     }
     evaluate |= {
