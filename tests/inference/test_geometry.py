@@ -365,6 +365,6 @@ def test_a_folder_of_orientations(ct: sitk.Image, tmp_path: Path) -> None:
     with (tmp_path / "masks" / "summary.csv").open(newline="") as file:
         rows = {row["case"]: row for row in csv.DictReader(file)}
     assert {row["status"] for row in rows.values()} == {"done"}
-    assert {row["voxels"] for row in rows.values()} == {str(values(expected).sum())}
+    assert {row["voxels"] for row in rows.values()} == {str(np.count_nonzero(values(expected)))}
     told = {case for case, row in rows.items() if TILTED in row["message"]}
     assert told == {"nifti", "nrrd", "meta"}

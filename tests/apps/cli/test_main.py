@@ -613,8 +613,12 @@ def test_the_process_keeps_its_outputs_apart(work: Path) -> None:
     sitk.WriteImage(small_ct(slices=1), "one.nii.gz")
     done = process("segment", "one.nii.gz", "m.nii.gz", "--bundle", "lung", "--weights", weights, "--device", "cpu")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"m.nii.gz\t{np.count_nonzero(values('m.nii.gz'))} voxels\t" + done.stdout.split("\t")[2]
-    assert done.stdout.endswith(" mL\n")
+    mask = values("m.nii.gz")
+    named = [("m.nii.gz", mask > 0), ("  right lung", mask == 1), ("  left lung", mask == 2)]
+    assert [line.split("\t")[:2] for line in done.stdout.splitlines()] == [
+        [name, f"{np.count_nonzero(found)} voxels"] for name, found in named
+    ]
+    assert all(line.endswith(" mL") for line in done.stdout.splitlines())
 
 
 # ---- the shipped weights ---------------------------------------------------------------------------------------------
