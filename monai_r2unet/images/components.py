@@ -1,14 +1,19 @@
-"""Connected parts of a label map, found by SimpleITK: islands go, and each part gets one label."""
+"""Connected parts of a label map, found by SimpleITK: islands and what lies beside the body go."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-__all__ = ["bounding_box", "remove_islands"]
+__all__ = ["beside_body", "bounding_box", "remove_beside_body", "remove_islands"]
 
 Labels = npt.NDArray[np.uint8]
+TISSUE_ABOVE = -300  # HU
+PIXEL = 3.0  # mm, about the pixels in which the body is looked for
 NEIGHBOURS = np.concatenate([np.eye(3, dtype=int), -np.eye(3, dtype=int)])
 
 
@@ -43,6 +48,103 @@ def remove_islands(labels: Labels, least_share: float) -> Labels:
             break
         small = left  # one that touches small parts only may touch a larger one through them
     return cleaned
+
+
+def remove_beside_body(ct: sitk.Image, mask: sitk.Image) -> sitk.Image:
+    """Remove the parts of a lung mask that lie beside the body; see `beside_body`.
+
+    Args:
+        ct: CT in HU, 3D, in any orientation.
+        mask: Label map on the grid of ``ct``, uint8.
+    """
+    ct, upright = sitk.DICOMOrient(ct, "LPS"), sitk.DICOMOrient(mask, "LPS")
+    hu, labels = (sitk.GetArrayViewFromImage(image) for image in (ct, upright))
+    wrong = beside_body(hu, labels, upright.GetSpacing()[::-1])
+    if not wrong.any():
+        return mask
+    removed = sitk.GetImageFromArray(wrong.astype(np.uint8))
+    removed.CopyInformation(upright)
+    removed = sitk.DICOMOrient(
+        removed, sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(mask.GetDirection())
+    )
+    removed.CopyInformation(mask)  # turned there and back, the origin is rounded
+    return sitk.Mask(mask, removed, 0, 1)
+
+
+def beside_body(hu: npt.NDArray[Any], labels: Labels, spacing: Sequence[float]) -> npt.NDArray[np.bool_]:
+    """Find the parts of a lung mask that lie beside the body, such as cushions and blankets full of air.
+
+    Lungs lie within the convex hull of the body in each axial slice, also where the scan cuts the body; air under the
+    back does not. The largest part is always lung.
+
+    Args:
+        hu: CT in HU, (Z, Y, X) in LPS.
+        labels: Label map of the same shape, 0 background.
+        spacing: mm, along (Z, Y, X).
+
+    Returns:
+        Whether each voxel belongs to a part of which more than half is beside the body; in a single slice, none does.
+    """
+    wrong = np.zeros(labels.shape, bool)
+    if len(labels) == 1:
+        return wrong
+    numbered = sitk.ConnectedComponent(sitk.GetImageFromArray((labels > 0).astype(np.uint8)))
+    shapes = sitk.LabelShapeStatisticsImageFilter()
+    shapes.Execute(numbered)
+    parts = sorted(shapes.GetLabels(), key=shapes.GetNumberOfPixels)[:-1]
+    if not parts:
+        return wrong
+    factor = max(1, round(PIXEL / float(min(spacing[1:]))))
+    inside = _within_hull(_body(np.asarray(hu[:, ::factor, ::factor])))
+    numbers: npt.NDArray[np.uint32] = sitk.GetArrayViewFromImage(numbered)
+    for part in parts:
+        x, y, z, width, height, depth = shapes.GetBoundingBox(part)
+        box = np.s_[z : z + depth, y : y + height, x : x + width]
+        own = np.asarray(numbers[box] == part)
+        planes, rows, columns = np.nonzero(own)
+        if inside[planes + z, (rows + y) // factor, (columns + x) // factor].mean() < 0.5:
+            wrong[box] |= own
+    return wrong
+
+
+def _body(hu: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """The largest piece of tissue (Z, Y, X), without couches, which are thin."""
+    tissue = sitk.GetImageFromArray((hu > TISSUE_ABOVE).astype(np.uint8))
+    opened = sitk.BinaryMorphologicalOpening(tissue, [1, 1, 0], sitk.sitkBox)
+    pieces = sitk.RelabelComponent(sitk.ConnectedComponent(opened), sortByObjectSize=True)
+    return np.asarray(sitk.GetArrayViewFromImage(pieces) == 1)
+
+
+def _within_hull(body: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Whether each pixel is within the convex hull of its slice's foreground, (Z, Y, X)."""
+    within = np.zeros(body.shape, bool)
+    columns = np.arange(body.shape[2])
+    for plane, found in zip(body, within, strict=True):
+        rows = np.flatnonzero(plane.any(axis=1))
+        if not rows.size:
+            continue
+        every = np.arange(rows[0], rows[-1] + 1)
+        first = plane[rows].argmax(axis=1)
+        last = plane.shape[1] - 1 - plane[rows, ::-1].argmax(axis=1)
+        left = _convex(rows, first)
+        right = -_convex(rows, -last)
+        found[every] = (columns >= left[:, None]) & (columns <= right[:, None])
+    return within
+
+
+def _convex(rows: npt.NDArray[np.intp], values: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+    """The largest convex function that is nowhere above the values at some rows, at every row from first to last."""
+    hull: list[tuple[int, int]] = []
+    for row, value in zip(rows.tolist(), values.tolist(), strict=True):
+        while len(hull) > 1:
+            (r1, v1), (r2, v2) = hull[-2:]
+            if (v2 - v1) * (row - r1) < (value - v1) * (r2 - r1):
+                break
+            hull.pop()  # it lies above the line between its neighbours
+        hull.append((row, value))
+    corners = np.array(hull, float)
+    found: npt.NDArray[np.float64] = np.interp(np.arange(rows[0], rows[-1] + 1), corners[:, 0], corners[:, 1])
+    return found
 
 
 def bounding_box(mask: npt.NDArray[np.generic]) -> tuple[slice, ...] | None:

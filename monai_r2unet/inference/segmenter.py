@@ -22,6 +22,7 @@ from monai.transforms import Compose, LoadImaged, SaveImaged
 from monai_r2unet.bundle import Bundle, find_bundle
 from monai_r2unet.errors import InputError
 from monai_r2unet.files import sha256
+from monai_r2unet.images.components import remove_beside_body
 from monai_r2unet.images.sides import split_sides
 from monai_r2unet.inference.checks import (
     check_channels,
@@ -43,7 +44,7 @@ from monai_r2unet.inference.inferers import SliceBySliceInferer
 from monai_r2unet.inference.precision import fastest_type
 from monai_r2unet.inference.segmentation import Segmentation
 from monai_r2unet.networks.weights import load_weights
-from monai_r2unet.transforms.components import RemoveIslandsd
+from monai_r2unet.transforms.components import RemoveBesideBodyd, RemoveIslandsd
 from monai_r2unet.transforms.fit import field_of_view_scale
 from monai_r2unet.transforms.metatensor import SIGNED, from_metatensor, to_metatensor
 from monai_r2unet.transforms.sides import SplitSidesd
@@ -106,8 +107,9 @@ class Segmenter:
             self.preprocessing = _without(config.part("preprocessing"), LoadImaged)
         postprocessing = _without(config.part("postprocessing"), SaveImaged)
         # Transforms of masks cannot work on probabilities: they come last, on the image's grid.
-        self.postprocessing = _without(_without(postprocessing, RemoveIslandsd), SplitSidesd)
-        self.splits_sides = any(isinstance(step, SplitSidesd) for step in postprocessing.transforms)
+        self.postprocessing = _without(postprocessing, (RemoveIslandsd, RemoveBesideBodyd, SplitSidesd))
+        kinds = {type(step) for step in postprocessing.transforms}
+        self.knows_body, self.splits_sides = RemoveBesideBodyd in kinds, SplitSidesd in kinds
         self.clean_up = [step.remove for step in postprocessing.transforms if isinstance(step, RemoveIslandsd)]
         # Of the network's output: one for a single label, which sides may divide; else the background and each label.
         several = len(self.bundle.label_names) > 1 and not self.splits_sides
@@ -232,6 +234,8 @@ class Segmenter:
         for clean in self.clean_up if clean_up else ():
             restored = clean(restored)
         mask = from_metatensor(restored[0], image)
+        if self.knows_body and clean_up:
+            mask = remove_beside_body(image, mask)
         if self.splits_sides:
             mask = split_sides(image, mask)
         finished = time.perf_counter()
@@ -328,5 +332,5 @@ def without_notices() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _without(compose: Compose, kind: type) -> Compose:
+def _without(compose: Compose, kind: type | tuple[type, ...]) -> Compose:
     return Compose([transform for transform in compose.transforms if not isinstance(transform, kind)])

@@ -1,4 +1,4 @@
-"""Removal of islands from the masks of volumes, as a transform of a bundle's postprocessing."""
+"""Removal of islands, and of what lies beside the body, from the masks of volumes: for a bundle's postprocessing."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 
-from monai_r2unet.images.components import remove_islands
+from monai_r2unet.images.components import beside_body, remove_islands
 
-__all__ = ["RemoveIslands", "RemoveIslandsd"]
+__all__ = ["RemoveBesideBodyd", "RemoveIslands", "RemoveIslandsd"]
 
 
 class RemoveIslands(Transform):
@@ -58,4 +58,31 @@ class RemoveIslandsd(MapTransform):
         cleaned = dict(data)
         for key in self.key_iterator(cleaned):
             cleaned[key] = self.remove(cleaned[key])
+        return cleaned
+
+
+class RemoveBesideBodyd(MapTransform):
+    """Remove the parts of lung masks that lie beside the body; see `monai_r2unet.images.components.beside_body`.
+
+    A single slice is left as it is.
+
+    Args:
+        keys: Keys of the masks, (1, X, Y, Z) in LPS.
+        image_key: Key of the CT in HU, a MetaTensor (1, X, Y, Z) on the same grid.
+        allow_missing_keys: Skip missing keys.
+    """
+
+    def __init__(self, keys: KeysCollection, image_key: str, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.image_key = image_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Clean each of ``keys``; its type and metadata stay."""
+        cleaned = dict(data)
+        image = data[self.image_key]
+        for key in self.key_iterator(cleaned):
+            mask = cleaned[key]
+            hu, labels = image[0].cpu().numpy().T, mask[0].cpu().numpy().T.astype(np.uint8)
+            wrong = torch.from_numpy(beside_body(hu, labels, image.pixdim.tolist()[::-1]).T.copy())
+            cleaned[key] = mask.masked_fill(wrong[None].to(mask.device), 0)
         return cleaned

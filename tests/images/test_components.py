@@ -1,12 +1,14 @@
-"""Islands go, large parts stay, and each part gets one label."""
+"""Islands go, large parts stay, and what lies beside the body goes."""
 
 import numpy as np
+import pytest
+import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from monai_r2unet.images.components import bounding_box, remove_islands
+from monai_r2unet.images.components import beside_body, bounding_box, remove_beside_body, remove_islands
 
 RIGHT, LEFT = 1, 2
 
@@ -92,3 +94,58 @@ def test_laws_of_any_mask(labels: np.ndarray, least_share: float, axes: list[int
         assert (np.bincount(ndimage.label(cleaned == value)[0].ravel())[1:] >= least).all()
     turned = remove_islands(np.ascontiguousarray(labels.transpose(axes)), least_share)
     assert np.array_equal(turned > 0, cleaned.transpose(axes) > 0)
+
+
+# ---- beside the body -------------------------------------------------------------------------------------------------
+
+
+def lying_on_a_cushion() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """HU (Z, Y, X) of a body on a cushion, in pixels of 3 mm, the mask with the cushion in it, and that of the lungs.
+
+    The back is hollow, so that a part of the cushion reaches into the hull of the body. A couch touches it.
+    """
+    _, y, x = np.meshgrid(np.arange(10), np.arange(90), np.arange(120), indexing="ij")
+    body = (((x - 60) / 48) ** 2 + ((y - 36) / 30) ** 2 < 1) & (((x - 60) / 12) ** 2 + ((y - 68) / 7) ** 2 > 1)
+    lungs = (((x - 38) / 14) ** 2 + ((y - 34) / 18) ** 2 < 1) | (((x - 84) / 13) ** 2 + ((y - 34) / 17) ** 2 < 1)
+    cushion = (np.abs(x - 60) < 18) & (y > 64) & (y < 84) & ~body
+    hu = np.where(body, 30, -1000)
+    hu[lungs] = -850
+    hu[cushion] = -930
+    hu[:, 85:87] = 100  # the couch
+    return hu.astype(np.int16), (lungs | cushion).astype(np.uint8), lungs.astype(np.uint8)
+
+
+SPACING = (5.0, 3.0, 3.0)
+
+
+def test_a_cushion_is_beside_the_body_and_lungs_are_not() -> None:
+    hu, mask, lungs = lying_on_a_cushion()
+    np.testing.assert_array_equal(beside_body(hu, mask, SPACING), (mask > 0) & (lungs == 0))
+    assert not beside_body(hu, lungs, SPACING).any()
+
+
+@pytest.mark.parametrize("cut", [np.s_[:, :, :60], np.s_[:, :, 40:], np.s_[:, 20:, 30:95], np.s_[3:5, 10:60, 10:110]])
+def test_lungs_that_the_scan_cuts_stay(cut: tuple[slice, ...]) -> None:
+    hu, _, lungs = lying_on_a_cushion()
+    assert lungs[cut].any()
+    assert not beside_body(hu[cut], lungs[cut], SPACING).any()
+
+
+def test_in_a_single_slice_nothing_is_beside_the_body() -> None:
+    hu, mask, _ = lying_on_a_cushion()
+    assert not beside_body(hu[:1], mask[:1], SPACING).any()
+
+
+@pytest.mark.parametrize("order", ["LPS", "RAI", "SPL", "PIR"])
+def test_it_is_found_however_the_volume_is_stored(order: str) -> None:
+    hu, mask, lungs = lying_on_a_cushion()
+    images = []
+    for array in (hu, mask, lungs):
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing(SPACING[::-1])
+        images.append(sitk.DICOMOrient(image, order))
+    ct, found, expected = images
+    cleaned = remove_beside_body(ct, found)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(cleaned), sitk.GetArrayFromImage(expected))
+    assert cleaned.GetOrigin() == found.GetOrigin()
+    assert cleaned.GetDirection() == found.GetDirection()

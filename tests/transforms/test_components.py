@@ -1,9 +1,10 @@
-"""The transform that removes islands."""
+"""The transforms that remove islands and what lies beside the body."""
 
 import torch
 from monai.data import MetaTensor
 
-from monai_r2unet.transforms.components import RemoveIslandsd
+from monai_r2unet.transforms.components import RemoveBesideBodyd, RemoveIslandsd
+from tests.images.test_components import SPACING, lying_on_a_cushion
 
 
 def volume() -> torch.Tensor:
@@ -26,3 +27,13 @@ def test_type_metadata_and_the_other_keys_stay():
 def test_a_single_slice_is_left_as_it_is():
     mask = volume()[..., 9:]
     assert torch.equal(RemoveIslandsd("pred", 0.9)({"pred": mask})["pred"], mask)
+
+
+def test_what_lies_beside_the_body_goes():
+    hu, mask, lungs = lying_on_a_cushion()
+    affine = torch.diag(torch.tensor([-SPACING[2], -SPACING[1], SPACING[0], 1.0]))
+    image, pred = (MetaTensor(torch.from_numpy(array.T.copy())[None], affine=affine) for array in (hu, mask))
+    cleaned = RemoveBesideBodyd("pred", "image")({"image": image, "pred": pred})["pred"]
+    assert cleaned.dtype == torch.uint8
+    assert torch.equal(cleaned.affine, affine)
+    assert torch.equal(cleaned[0].as_tensor(), torch.from_numpy(lungs.T.copy()))

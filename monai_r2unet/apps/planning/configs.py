@@ -101,7 +101,9 @@ def _volumes(
         "postprocessing#transforms": [
             {**transform, "output_postfix": "mask"} if transform["_target_"] == "SaveImaged" else transform
             for transform in _shipped(VOLUMES, "inference")["postprocessing"]["transforms"]
-            if not transform["_target_"].endswith(("RemoveIslandsd", "SplitSidesd"))  # made for lungs
+            if not transform["_target_"].endswith(
+                ("RemoveIslandsd", "RemoveBesideBodyd", "SplitSidesd")
+            )  # made for lungs
         ],
     }
     evaluate |= {
