@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-__all__ = ["beside_body", "bounding_box", "remove_beside_body", "remove_islands"]
+__all__ = ["beside_body", "bounding_box", "pixels_in", "remove_beside_body", "remove_islands"]
 
 Labels = npt.NDArray[np.uint8]
 TISSUE_ABOVE = -300  # HU
@@ -94,7 +94,7 @@ def beside_body(hu: npt.NDArray[Any], labels: Labels, spacing: Sequence[float]) 
     parts = sorted(shapes.GetLabels(), key=shapes.GetNumberOfPixels)[:-1]
     if not parts:
         return wrong
-    factor = max(1, round(PIXEL / float(min(spacing[1:]))))
+    factor = pixels_in(PIXEL, spacing[1:], labels.shape[1:])
     inside = _within_hull(_body(np.asarray(hu[:, ::factor, ::factor])))
     numbers: npt.NDArray[np.uint32] = sitk.GetArrayViewFromImage(numbered)
     for part in parts:
@@ -145,6 +145,17 @@ def _convex(rows: npt.NDArray[np.intp], values: npt.NDArray[np.intp]) -> npt.NDA
     corners = np.array(hull, float)
     found: npt.NDArray[np.float64] = np.interp(np.arange(rows[0], rows[-1] + 1), corners[:, 0], corners[:, 1])
     return found
+
+
+def pixels_in(millimetres: float, spacing: Sequence[float], shape: Sequence[int]) -> int:
+    """The whole number of pixels that is nearest to a length: at least 1, at most the image's longer side.
+
+    Args:
+        millimetres: The length.
+        spacing: mm of a pixel along each axis; the smallest counts.
+        shape: Number of pixels along each axis.
+    """
+    return max(1, round(min(millimetres / float(min(spacing)), max(shape))))
 
 
 def bounding_box(mask: npt.NDArray[np.generic]) -> tuple[slice, ...] | None:

@@ -9,12 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
+from monai_r2unet.images.components import pixels_in
+
 __all__ = ["LEFT", "RIGHT", "sides_of", "split_sides"]
 
 RIGHT, LEFT = 1, 2
 BODY_ABOVE = -500  # HU
 ACROSS = 25.0  # mm that a part must reach beyond the midline, on either side, to be both lungs at once
-STEP = 1.0  # mm of erosion between attempts to part them
+STEP = 1.0  # mm of erosion between attempts to part them, of which there are few also where pixels are metres wide
+MOST_STEPS = 100
 PIXEL = 2.0  # mm, about the pixels in which they are parted: smaller ones only take longer
 LEAST = 0.05  # share of a joined part that each lung has
 
@@ -80,11 +83,12 @@ def _sides_of(part: npt.NDArray[np.bool_], spacing: npt.NDArray[np.float64], mid
     reach = min(middle - columns[0], columns[-1] - middle) * spacing[2]
     if reach < ACROSS:
         return whole
-    factor = max(1, round(PIXEL / float(spacing[1:].min())))
+    factor = pixels_in(PIXEL, spacing[1:].tolist(), part.shape[1:])
     coarse = _coarse(part, factor)
     spacing, middle = spacing * (1, factor, factor), middle / factor
     depth = _distance(coarse, spacing)
-    for eroded in np.arange(STEP, float(depth.max()), STEP):
+    deepest = float(depth.max())
+    for eroded in np.arange(STEP, deepest, max(STEP, deepest / MOST_STEPS)):
         numbered = sitk.ConnectedComponent(sitk.GetImageFromArray((depth > eroded).astype(np.uint8)))
         cores = sitk.GetArrayFromImage(numbered)
         sizes = np.bincount(cores.ravel())[1:]

@@ -9,6 +9,7 @@ import torch
 from monai.data import MetaTensor
 
 from monai_r2unet import Segmenter
+from monai_r2unet.images.components import remove_beside_body
 from monai_r2unet.images.sides import LEFT, RIGHT, split_sides
 from monai_r2unet.metrics import confusion
 from monai_r2unet.transforms.metatensor import to_metatensor
@@ -132,3 +133,13 @@ def test_the_lung_bundle_finds_right_and_left_in_its_sample_however_it_is_stored
     for side in (RIGHT, LEFT):
         assert confusion(found == side, expected == side).dice > 0.97
     assert np.count_nonzero((found > 0) & (expected > 0) & (found != expected)) < 1e-3 * np.count_nonzero(expected)
+
+
+@pytest.mark.parametrize("spacing", [(1e-24, 4.0, 90.0), (1e6, 1e6, 1e6), (1e-6, 1e-6, 5.0)])
+def test_voxels_of_no_patient_end_in_some_mask(spacing: tuple[float, ...]):
+    ct, sides = chest(joined=3)
+    mask = mask_of(sides, ct)
+    for image in (ct, mask):
+        image.SetSpacing(spacing)
+    found = sitk.GetArrayFromImage(split_sides(ct, remove_beside_body(ct, mask)))
+    assert set(np.unique(found)) <= {0, RIGHT, LEFT}

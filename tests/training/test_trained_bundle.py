@@ -81,7 +81,7 @@ def test_its_metadata_name_weights_and_measures(trained: tuple[Path, torch.nn.Mo
     assert bundle.weights_sha256 == sha256(out / "model.pt")
     assert bundle.metadata["training"]["bundle"] == "lung"
     assert bundle.metadata["training"]["validation"] == {"val_dice": 0.5}
-    assert bundle.label_names == ("lung",)
+    assert bundle.label_names == ("right lung", "left lung")
 
 
 def test_it_can_be_trained_on_with_other_options(trained: tuple[Path, torch.nn.Module]) -> None:
