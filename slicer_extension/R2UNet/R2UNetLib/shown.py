@@ -83,6 +83,7 @@ class ResultSection:
             for column, text in enumerate(texts):
                 table.setItem(row, column, qt.QTableWidgetItem(text))
         table.resizeColumnsToContents()
+        table.resizeRowsToContents()
         self.ui.show3DButton.setSegmentationNode(node)
         self.ui.show3DButton.setEnabled(node is not None)
         for button in (self.ui.copyTableButton, self.ui.exportTableButton):
