@@ -9,7 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-__all__ = ["beside_body", "bounding_box", "pixels_in", "remove_beside_body", "remove_islands"]
+__all__ = [
+    "as_stored",
+    "beside_body",
+    "bounding_box",
+    "pixels_in",
+    "remove_beside_body",
+    "remove_islands",
+    "upright",
+]
 
 Labels = npt.NDArray[np.uint8]
 TISSUE_ABOVE = -300  # HU
@@ -57,18 +65,26 @@ def remove_beside_body(ct: sitk.Image, mask: sitk.Image) -> sitk.Image:
         ct: CT in HU, 3D, in any orientation.
         mask: Label map on the grid of ``ct``, uint8.
     """
-    ct, upright = sitk.DICOMOrient(ct, "LPS"), sitk.DICOMOrient(mask, "LPS")
-    hu, labels = (sitk.GetArrayViewFromImage(image) for image in (ct, upright))
-    wrong = beside_body(hu, labels, upright.GetSpacing()[::-1])
-    if not wrong.any():
-        return mask
-    removed = sitk.GetImageFromArray(wrong.astype(np.uint8))
-    removed.CopyInformation(upright)
-    removed = sitk.DICOMOrient(
-        removed, sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(mask.GetDirection())
-    )
-    removed.CopyInformation(mask)  # turned there and back, the origin is rounded
-    return sitk.Mask(mask, removed, 0, 1)
+    ct, turned = upright(ct), upright(mask)
+    hu, labels = (sitk.GetArrayViewFromImage(image) for image in (ct, turned))
+    wrong = beside_body(hu, labels, turned.GetSpacing()[::-1])
+    return sitk.Mask(mask, as_stored(wrong.astype(np.uint8), turned, mask), 0, 1) if wrong.any() else mask
+
+
+def upright(image: sitk.Image) -> sitk.Image:
+    """The image with its axes in LPS order; itself if they are, for a copy of a CT is large."""
+    code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())
+    return image if code == "LPS" else sitk.DICOMOrient(image, "LPS")
+
+
+def as_stored(labels: Labels, turned: sitk.Image, mask: sitk.Image) -> sitk.Image:
+    """Labels (Z, Y, X) of ``turned``, which is ``mask`` after `upright`, as an image on the grid of ``mask``."""
+    image = sitk.GetImageFromArray(labels)
+    image.CopyInformation(turned)
+    code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(mask.GetDirection())
+    image = image if code == "LPS" else sitk.DICOMOrient(image, code)
+    image.CopyInformation(mask)  # turned there and back, the origin is rounded
+    return image
 
 
 def beside_body(hu: npt.NDArray[Any], labels: Labels, spacing: Sequence[float]) -> npt.NDArray[np.bool_]:
@@ -86,9 +102,10 @@ def beside_body(hu: npt.NDArray[Any], labels: Labels, spacing: Sequence[float]) 
         Whether each voxel belongs to a part of which more than half is beside the body; in a single slice, none does.
     """
     wrong = np.zeros(labels.shape, bool)
-    if len(labels) == 1:
+    found = bounding_box(labels)
+    if found is None or len(labels) == 1:
         return wrong
-    numbered = sitk.ConnectedComponent(sitk.GetImageFromArray((labels > 0).astype(np.uint8)))
+    numbered = sitk.ConnectedComponent(sitk.GetImageFromArray((labels[found] > 0).astype(np.uint8)))
     shapes = sitk.LabelShapeStatisticsImageFilter()
     shapes.Execute(numbered)
     parts = sorted(shapes.GetLabels(), key=shapes.GetNumberOfPixels)[:-1]
@@ -97,13 +114,14 @@ def beside_body(hu: npt.NDArray[Any], labels: Labels, spacing: Sequence[float]) 
     factor = pixels_in(PIXEL, spacing[1:], labels.shape[1:])
     inside = _within_hull(_body(np.asarray(hu[:, ::factor, ::factor])))
     numbers: npt.NDArray[np.uint32] = sitk.GetArrayViewFromImage(numbered)
+    within, (z0, y0, x0) = wrong[found], (axis.start for axis in found)
     for part in parts:
         x, y, z, width, height, depth = shapes.GetBoundingBox(part)
         box = np.s_[z : z + depth, y : y + height, x : x + width]
         own = np.asarray(numbers[box] == part)
         planes, rows, columns = np.nonzero(own)
-        if inside[planes + z, (rows + y) // factor, (columns + x) // factor].mean() < 0.5:
-            wrong[box] |= own
+        if inside[planes + z + z0, (rows + y + y0) // factor, (columns + x + x0) // factor].mean() < 0.5:
+            within[box] |= own
     return wrong
 
 

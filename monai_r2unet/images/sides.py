@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from monai_r2unet.images.components import pixels_in
+from monai_r2unet.images.components import as_stored, bounding_box, pixels_in, upright
 
 __all__ = ["LEFT", "RIGHT", "sides_of", "split_sides"]
 
@@ -36,14 +36,9 @@ def split_sides(ct: sitk.Image, mask: sitk.Image) -> sitk.Image:
     Returns:
         uint8 on the same grid: 0 background, 1 right lung, 2 left lung.
     """
-    orientation = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(mask.GetDirection())
-    ct, lungs = sitk.DICOMOrient(ct, "LPS"), sitk.DICOMOrient(mask, "LPS")
+    ct, lungs = upright(ct), upright(mask)
     found = np.asarray(sitk.GetArrayViewFromImage(lungs) != 0)
-    result = sitk.GetImageFromArray(sides_of(sitk.GetArrayViewFromImage(ct), found, lungs.GetSpacing()[::-1]))
-    result.CopyInformation(lungs)
-    result = sitk.DICOMOrient(result, orientation)
-    result.CopyInformation(mask)  # turned there and back, the origin is rounded
-    return result
+    return as_stored(sides_of(sitk.GetArrayViewFromImage(ct), found, lungs.GetSpacing()[::-1]), lungs, mask)
 
 
 def sides_of(hu: npt.NDArray[Any], found: npt.NDArray[np.bool_], spacing: Sequence[float]) -> npt.NDArray[np.uint8]:
@@ -54,17 +49,21 @@ def sides_of(hu: npt.NDArray[Any], found: npt.NDArray[np.bool_], spacing: Sequen
         found: Whether each voxel is lung.
         spacing: mm, along (Z, Y, X).
     """
-    parts = sitk.ConnectedComponent(sitk.GetImageFromArray(found.astype(np.uint8)))
+    labels = np.zeros(found.shape, np.uint8)
+    lungs = bounding_box(found)
+    if lungs is None:
+        return labels
+    parts = sitk.ConnectedComponent(sitk.GetImageFromArray(found[lungs].astype(np.uint8)))
     shapes = sitk.LabelShapeStatisticsImageFilter()
     shapes.Execute(parts)
-    labels = np.zeros(found.shape, np.uint8)
     numbers: npt.NDArray[np.uint32] = sitk.GetArrayViewFromImage(parts)
-    middle = _midline(hu)
+    middle = _midline(hu) - lungs[2].start
+    within = labels[lungs]
     for part in shapes.GetLabels():
         x, y, z, width, height, depth = shapes.GetBoundingBox(part)
         box = np.s_[z : z + depth, y : y + height, x : x + width]
         own = np.asarray(numbers[box] == part)
-        labels[box][own] = _sides_of(own, np.array(spacing), middle - x)[own]
+        within[box][own] = _sides_of(own, np.array(spacing), middle - x)[own]
     return labels
 
 
