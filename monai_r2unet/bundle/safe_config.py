@@ -33,7 +33,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "monai_r2unet.inference.inferers.SliceBySliceInferer": INFERER,
     "monai_r2unet.transforms.components.RemoveIslandsd": ("keys", "least_share"),
     "monai_r2unet.transforms.components.RemoveBesideBodyd": ("keys", "image_key"),
-    "monai_r2unet.transforms.sides.SplitSidesd": ("keys", "image_key"),
+    "monai_r2unet.transforms.components.SplitSidesd": ("keys", "image_key"),
     "monai_r2unet.transforms.photographs.PlaceOnd": ("keys",),
     "monai_r2unet.transforms.photographs.Standardize": ("lit_only",),
     "Compose": ("transforms",),

@@ -44,10 +44,9 @@ from monai_r2unet.inference.inferers import SliceBySliceInferer
 from monai_r2unet.inference.precision import fastest_type
 from monai_r2unet.inference.segmentation import Segmentation
 from monai_r2unet.networks.weights import load_weights
-from monai_r2unet.transforms.components import RemoveBesideBodyd, RemoveIslandsd
+from monai_r2unet.transforms.components import RemoveBesideBodyd, RemoveIslandsd, SplitSidesd
 from monai_r2unet.transforms.fit import field_of_view_scale
 from monai_r2unet.transforms.metatensor import SIGNED, from_metatensor, to_metatensor
-from monai_r2unet.transforms.sides import SplitSidesd
 
 __all__ = ["Segmenter", "without_notices"]
 

@@ -12,8 +12,8 @@ from monai_r2unet import Segmenter
 from monai_r2unet.images.components import remove_beside_body
 from monai_r2unet.images.sides import LEFT, RIGHT, split_sides
 from monai_r2unet.metrics import confusion
+from monai_r2unet.transforms.components import SplitSidesd
 from monai_r2unet.transforms.metatensor import to_metatensor
-from monai_r2unet.transforms.sides import SplitSidesd
 from tests.helpers.lung_examples import LUNG
 
 
