@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,11 @@ __all__ = [
     "as_stored",
     "beside_body",
     "bounding_box",
+    "parts_of",
     "pixels_in",
     "remove_beside_body",
     "remove_islands",
+    "steady",
     "upright",
 ]
 
@@ -102,26 +104,15 @@ def beside_body(hu: npt.NDArray[Any], labels: Labels, spacing: Sequence[float]) 
         Whether each voxel belongs to a part of which more than half is beside the body; in a single slice, none does.
     """
     wrong = np.zeros(labels.shape, bool)
-    found = bounding_box(labels)
-    if found is None or len(labels) == 1:
+    parts = sorted(parts_of(labels > 0), key=lambda part: np.count_nonzero(part[1]))[:-1]
+    if not parts or len(labels) == 1:
         return wrong
-    numbered = sitk.ConnectedComponent(sitk.GetImageFromArray((labels[found] > 0).astype(np.uint8)))
-    shapes = sitk.LabelShapeStatisticsImageFilter()
-    shapes.Execute(numbered)
-    parts = sorted(shapes.GetLabels(), key=shapes.GetNumberOfPixels)[:-1]
-    if not parts:
-        return wrong
-    factor = pixels_in(PIXEL, spacing[1:], labels.shape[1:])
+    factor = pixels_in(PIXEL, steady(spacing)[1:], labels.shape[1:])
     inside = _within_hull(_body(np.asarray(hu[:, ::factor, ::factor])))
-    numbers: npt.NDArray[np.uint32] = sitk.GetArrayViewFromImage(numbered)
-    within, (z0, y0, x0) = wrong[found], (axis.start for axis in found)
-    for part in parts:
-        x, y, z, width, height, depth = shapes.GetBoundingBox(part)
-        box = np.s_[z : z + depth, y : y + height, x : x + width]
-        own = np.asarray(numbers[box] == part)
-        planes, rows, columns = np.nonzero(own)
-        if inside[planes + z + z0, (rows + y + y0) // factor, (columns + x + x0) // factor].mean() < 0.5:
-            within[box] |= own
+    for box, own in parts:
+        planes, rows, columns = (found + axis.start for found, axis in zip(np.nonzero(own), box, strict=True))
+        if inside[planes, rows // factor, columns // factor].mean() < 0.5:
+            wrong[box] |= own
     return wrong
 
 
@@ -165,6 +156,14 @@ def _convex(rows: npt.NDArray[np.intp], values: npt.NDArray[np.intp]) -> npt.NDA
     return found
 
 
+def steady(spacing: Sequence[float]) -> list[float]:
+    """A spacing in four significant digits, the same from every file format: NIfTI rounds to float32.
+
+    What is equally far from two things must not change its side by that.
+    """
+    return [float(f"{one:.4g}") for one in spacing]
+
+
 def pixels_in(millimetres: float, spacing: Sequence[float], shape: Sequence[int]) -> int:
     """The whole number of pixels that is nearest to a length: at least 1, at most the image's longer side.
 
@@ -185,6 +184,22 @@ def bounding_box(mask: npt.NDArray[np.generic]) -> tuple[slice, ...] | None:
             return None
         box.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
     return tuple(box)
+
+
+def parts_of(found: npt.NDArray[np.bool_]) -> Iterator[tuple[tuple[slice, ...], npt.NDArray[np.bool_]]]:
+    """Each connected part of a mask (Z, Y, X): the box around it, and which voxels of the box are its own."""
+    around = bounding_box(found)
+    if around is None:
+        return
+    numbered = sitk.ConnectedComponent(sitk.GetImageFromArray(found[around].astype(np.uint8)))
+    shapes = sitk.LabelShapeStatisticsImageFilter()
+    shapes.Execute(numbered)
+    numbers: npt.NDArray[np.uint32] = sitk.GetArrayViewFromImage(numbered)
+    for part in shapes.GetLabels():
+        x, y, z, width, height, depth = shapes.GetBoundingBox(part)
+        own = np.asarray(numbers[z : z + depth, y : y + height, x : x + width] == part)
+        starts = (axis.start + start for axis, start in zip(around, (z, y, x), strict=True))
+        yield tuple(slice(start, start + size) for start, size in zip(starts, own.shape, strict=True)), own
 
 
 def _parts(labels: Labels, value: int, least: float) -> list[tuple[int, npt.NDArray[np.intp]]]:

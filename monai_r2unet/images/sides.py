@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from monai_r2unet.images.components import as_stored, bounding_box, pixels_in, upright
+from monai_r2unet.images.components import as_stored, parts_of, pixels_in, steady, upright
 
 __all__ = ["LEFT", "RIGHT", "sides_of", "split_sides"]
 
@@ -50,20 +50,9 @@ def sides_of(hu: npt.NDArray[Any], found: npt.NDArray[np.bool_], spacing: Sequen
         spacing: mm, along (Z, Y, X).
     """
     labels = np.zeros(found.shape, np.uint8)
-    lungs = bounding_box(found)
-    if lungs is None:
-        return labels
-    parts = sitk.ConnectedComponent(sitk.GetImageFromArray(found[lungs].astype(np.uint8)))
-    shapes = sitk.LabelShapeStatisticsImageFilter()
-    shapes.Execute(parts)
-    numbers: npt.NDArray[np.uint32] = sitk.GetArrayViewFromImage(parts)
-    middle = _midline(hu) - lungs[2].start
-    within = labels[lungs]
-    for part in shapes.GetLabels():
-        x, y, z, width, height, depth = shapes.GetBoundingBox(part)
-        box = np.s_[z : z + depth, y : y + height, x : x + width]
-        own = np.asarray(numbers[box] == part)
-        within[box][own] = _sides_of(own, np.array(spacing), middle - x)[own]
+    middle, size = _midline(hu), np.array(steady(spacing))
+    for box, own in parts_of(found):
+        labels[box][own] = _sides_of(own, size, middle - box[2].start)[own]
     return labels
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 
-from monai_r2unet.images.components import beside_body, remove_islands
+from monai_r2unet.images.components import Labels, beside_body, remove_islands
 from monai_r2unet.images.sides import sides_of
 
 __all__ = ["RemoveBesideBodyd", "RemoveIslands", "RemoveIslandsd", "SplitSidesd"]
@@ -62,38 +63,8 @@ class RemoveIslandsd(MapTransform):
         return cleaned
 
 
-class RemoveBesideBodyd(MapTransform):
-    """Remove the parts of lung masks that lie beside the body; see `monai_r2unet.images.components.beside_body`.
-
-    A single slice is left as it is.
-
-    Args:
-        keys: Keys of the masks, (1, X, Y, Z) in LPS.
-        image_key: Key of the CT in HU, a MetaTensor (1, X, Y, Z) on the same grid.
-        allow_missing_keys: Skip missing keys.
-    """
-
-    def __init__(self, keys: KeysCollection, image_key: str, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.image_key = image_key
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Clean each of ``keys``; its type and metadata stay."""
-        cleaned = dict(data)
-        image = data[self.image_key]
-        for key in self.key_iterator(cleaned):
-            mask = cleaned[key]
-            hu, labels = image[0].cpu().numpy().T, mask[0].cpu().numpy().T.astype(np.uint8)
-            wrong = torch.from_numpy(beside_body(hu, labels, image.pixdim.tolist()[::-1]).T.copy())
-            cleaned[key] = mask.masked_fill(wrong[None].to(mask.device), 0)
-        return cleaned
-
-
-class SplitSidesd(MapTransform):
-    """Give the right lung the value 1 and the left lung 2; see :func:`monai_r2unet.images.sides.split_sides`.
-
-    So the network learns from masks that do not tell the lungs apart, which most data sets have. And the side of a
-    voxel is that of the part of the lungs that it belongs to in 3D, which a slice alone does not show.
+class _OnCTd(MapTransform):
+    """Change masks by what the CT shows; their type and metadata stay.
 
     Args:
         keys: Keys of the masks, (1, X, Y, Z) in LPS, 0 background.
@@ -106,12 +77,39 @@ class SplitSidesd(MapTransform):
         self.image_key = image_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Tell the sides apart in each of ``keys``; its type and metadata stay."""
-        told_apart = dict(data)
+        """Change each of ``keys``."""
+        changed = dict(data)
         image = data[self.image_key]
-        for key in self.key_iterator(told_apart):
-            mask = told_apart[key]
-            hu, found = image[0].cpu().numpy().T, (mask[0] != 0).cpu().numpy().T
-            labels = torch.from_numpy(sides_of(hu, found, image.pixdim.tolist()[::-1]).T)[None].to(mask)
-            told_apart[key] = MetaTensor(labels, meta=mask.meta) if isinstance(mask, MetaTensor) else labels
-        return told_apart
+        for key in self.key_iterator(changed):
+            mask = changed[key]
+            hu, labels = image[0].cpu().numpy().T, mask[0].cpu().numpy().T.astype(np.uint8)
+            result = torch.from_numpy(self.labels_of(hu, labels, image.pixdim.tolist()[::-1]).T.copy())[None].to(mask)
+            changed[key] = MetaTensor(result, meta=mask.meta) if isinstance(mask, MetaTensor) else result
+        return changed
+
+    def labels_of(self, hu: npt.NDArray[Any], labels: Labels, spacing: Sequence[float]) -> Labels:
+        """The new labels of arrays (Z, Y, X); spacing in mm, along (Z, Y, X)."""
+        raise NotImplementedError
+
+
+class RemoveBesideBodyd(_OnCTd):
+    """Remove the parts of lung masks that lie beside the body; see `monai_r2unet.images.components.beside_body`.
+
+    A single slice is left as it is.
+    """
+
+    def labels_of(self, hu: npt.NDArray[Any], labels: Labels, spacing: Sequence[float]) -> Labels:
+        """Without the parts that lie beside the body."""
+        return np.where(beside_body(hu, labels, spacing), np.uint8(0), labels)
+
+
+class SplitSidesd(_OnCTd):
+    """Give the right lung the value 1 and the left lung 2; see :func:`monai_r2unet.images.sides.split_sides`.
+
+    So the network learns from masks that do not tell the lungs apart, which most data sets have. And the side of a
+    voxel is that of the part of the lungs that it belongs to in 3D, which a slice alone does not show.
+    """
+
+    def labels_of(self, hu: npt.NDArray[Any], labels: Labels, spacing: Sequence[float]) -> Labels:
+        """1 in the right lung and 2 in the left."""
+        return sides_of(hu, labels != 0, spacing)

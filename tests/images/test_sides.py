@@ -143,3 +143,17 @@ def test_voxels_of_no_patient_end_in_some_mask(spacing: tuple[float, ...]):
         image.SetSpacing(spacing)
     found = sitk.GetArrayFromImage(split_sides(ct, remove_beside_body(ct, mask)))
     assert set(np.unique(found)) <= {0, RIGHT, LEFT}
+
+
+@pytest.mark.parametrize("spacing", [(4.0, 4.0, 5.0), (1.0, 1.0, 1.0), (1.5, 1.5, 3.0), (2.5, 2.5, 5.0)])
+def test_a_spacing_that_a_file_format_rounds_changes_no_voxel(spacing: tuple[float, ...]):
+    """Many voxels of a bridge are equally far from both lungs."""
+    ct, sides = chest(joined=12)
+    mask = mask_of(sides, ct)
+    found = []
+    for change in (0, 2.5e-7, -2.5e-7):
+        for image in (ct, mask):
+            image.SetSpacing([spacing[0] * (1 + change), spacing[1] * (1 - change), spacing[2]])
+        found.append(sitk.GetArrayFromImage(split_sides(ct, mask)))
+    np.testing.assert_array_equal(found[1], found[0])
+    np.testing.assert_array_equal(found[2], found[0])
