@@ -44,14 +44,15 @@ def run(options: argparse.Namespace) -> int:
     masks = [_masks(path, reference) for path, reference in pairs]
     names = [path.name for path, _ in pairs]
     if options.foreground:
+        labels = ["foreground"]
         masks = [
             (foreground_of(found, "the prediction"), foreground_of(expected, "the reference"))
             for found, expected in masks
         ]
-    labels = ["foreground"] if options.foreground else _labels(options, [mask for both in masks for mask in both])
+    else:
+        labels = _labels(options, [mask for both in masks for mask in both])
     if len(labels) > 1:
         _tell_of_lone_label(masks)
-    if len(labels) > 1:
         measured = [evaluate_labels(name, *both, labels) for name, both in zip(names, masks, strict=True)]
         summary = summarize_labels([cases for cases, _ in measured], [table for _, table in measured], labels)
     else:

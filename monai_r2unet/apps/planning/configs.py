@@ -12,6 +12,7 @@ __all__ = ["PICTURES", "VOLUMES", "changes_of"]
 
 NETWORK = "monai_r2unet.networks.nets.R2UNet"
 VOLUMES, PICTURES = "lung", "skin"  # the bundles whose configurations are changed
+MADE_FOR_LUNGS = ("RemoveIslandsd", "RemoveBesideBodyd", "SplitSidesd")  # transforms that no other task has
 
 
 def changes_of(plan: Plan) -> dict[str, dict[str, Any]]:
@@ -101,9 +102,7 @@ def _volumes(
         "postprocessing#transforms": [
             {**transform, "output_postfix": "mask"} if transform["_target_"] == "SaveImaged" else transform
             for transform in _shipped(VOLUMES, "inference")["postprocessing"]["transforms"]
-            if not transform["_target_"].endswith(
-                ("RemoveIslandsd", "RemoveBesideBodyd", "SplitSidesd")
-            )  # made for lungs
+            if not transform["_target_"].endswith(MADE_FOR_LUNGS)
         ],
     }
     evaluate |= {
