@@ -45,7 +45,7 @@ def remove_islands(labels: Labels, least_share: float) -> Labels:
     """
     least = least_share * np.count_nonzero(labels)
     parts = [part for value in range(1, int(labels.max(initial=0)) + 1) for part in _parts(labels, value, least)]
-    cleaned: Labels = labels.copy()
+    cleaned: Labels = labels.copy(order="K")
     if not parts:
         return cleaned
     largest = max(size for size, _ in parts)
@@ -104,7 +104,7 @@ def beside_body(hu: npt.NDArray[Any], labels: Labels, spacing: Sequence[float]) 
         Whether each voxel belongs to a part of which more than half is beside the body; in a single slice, none does.
     """
     wrong = np.zeros(labels.shape, bool)
-    parts = sorted(parts_of(labels > 0), key=lambda part: np.count_nonzero(part[1]))[:-1]
+    parts = sorted(parts_of(labels), key=lambda part: np.count_nonzero(part[1]))[:-1]
     if not parts or len(labels) == 1:
         return wrong
     factor = pixels_in(PIXEL, steady(spacing)[1:], labels.shape[1:])
@@ -186,20 +186,21 @@ def bounding_box(mask: npt.NDArray[np.generic]) -> tuple[slice, ...] | None:
     return tuple(box)
 
 
-def parts_of(found: npt.NDArray[np.bool_]) -> Iterator[tuple[tuple[slice, ...], npt.NDArray[np.bool_]]]:
+def parts_of(mask: npt.NDArray[Any]) -> Iterator[tuple[tuple[slice, ...], npt.NDArray[np.bool_]]]:
     """Each connected part of a mask (Z, Y, X): the box around it, and which voxels of the box are its own."""
-    around = bounding_box(found)
+    around = bounding_box(mask)
     if around is None:
         return
-    numbered = sitk.ConnectedComponent(sitk.GetImageFromArray(found[around].astype(np.uint8)))
-    shapes = sitk.LabelShapeStatisticsImageFilter()
-    shapes.Execute(numbered)
+    numbered = sitk.ConnectedComponent(sitk.GetImageFromArray((mask[around] != 0).view(np.uint8)))
+    statistics = sitk.LabelStatisticsImageFilter()  # LabelShapeStatistics would copy the image into runs
+    statistics.Execute(numbered, numbered)
     numbers: npt.NDArray[np.uint32] = sitk.GetArrayViewFromImage(numbered)
-    for part in shapes.GetLabels():
-        x, y, z, width, height, depth = shapes.GetBoundingBox(part)
-        own = np.asarray(numbers[z : z + depth, y : y + height, x : x + width] == part)
-        starts = (axis.start + start for axis, start in zip(around, (z, y, x), strict=True))
-        yield tuple(slice(start, start + size) for start, size in zip(starts, own.shape, strict=True)), own
+    for part in sorted(statistics.GetLabels()):
+        if part:
+            ends = np.reshape(statistics.GetBoundingBox(part), (3, 2))[::-1].tolist()  # first and last of x, y, z
+            own = np.asarray(numbers[tuple(slice(first, last + 1) for first, last in ends)] == part)
+            starts = (axis.start + first for axis, (first, _) in zip(around, ends, strict=True))
+            yield tuple(slice(start, start + size) for start, size in zip(starts, own.shape, strict=True)), own
 
 
 def _parts(labels: Labels, value: int, least: float) -> list[tuple[int, npt.NDArray[np.intp]]]:
@@ -213,7 +214,7 @@ def _parts(labels: Labels, value: int, least: float) -> list[tuple[int, npt.NDAr
     voxels = np.flatnonzero(own)
     numbers = sitk.GetArrayViewFromImage(numbered).ravel()[voxels]
     sizes = np.bincount(numbers)
-    few = sizes[numbers] < least
+    few = (sizes < least)[numbers]
     voxels, numbers = voxels[few], numbers[few]
     order = np.argsort(numbers, kind="stable")
     indices = np.stack(np.unravel_index(voxels[order], own.shape), -1) + [axis.start for axis in box]

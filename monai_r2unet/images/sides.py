@@ -36,29 +36,29 @@ def split_sides(ct: sitk.Image, mask: sitk.Image) -> sitk.Image:
     Returns:
         uint8 on the same grid: 0 background, 1 right lung, 2 left lung.
     """
-    ct, lungs = upright(ct), upright(mask)
-    found = np.asarray(sitk.GetArrayViewFromImage(lungs) != 0)
-    return as_stored(sides_of(sitk.GetArrayViewFromImage(ct), found, lungs.GetSpacing()[::-1]), lungs, mask)
+    ct, turned = upright(ct), upright(mask)
+    hu, lungs = (sitk.GetArrayViewFromImage(image) for image in (ct, turned))
+    return as_stored(sides_of(hu, lungs, turned.GetSpacing()[::-1]), turned, mask)
 
 
-def sides_of(hu: npt.NDArray[Any], found: npt.NDArray[np.bool_], spacing: Sequence[float]) -> npt.NDArray[np.uint8]:
+def sides_of(hu: npt.NDArray[Any], lungs: npt.NDArray[Any], spacing: Sequence[float]) -> npt.NDArray[np.uint8]:
     """Label the right and the left lung of arrays (Z, Y, X) in LPS; see `split_sides`.
 
     Args:
         hu: CT in HU.
-        found: Whether each voxel is lung.
+        lungs: Mask; all that is not 0 is lung.
         spacing: mm, along (Z, Y, X).
     """
-    labels = np.zeros(found.shape, np.uint8)
+    labels = np.zeros(lungs.shape, np.uint8)
     middle, size = _midline(hu), np.array(steady(spacing))
-    for box, own in parts_of(found):
+    for box, own in parts_of(lungs):
         labels[box][own] = _sides_of(own, size, middle - box[2].start)[own]
     return labels
 
 
 def _midline(hu: npt.NDArray[Any]) -> float:
     """Column of the body's centre, which arms and table hardly move."""
-    columns = np.count_nonzero(hu > BODY_ABOVE, axis=(0, 1))
+    columns = sum(np.count_nonzero(plane > BODY_ABOVE, axis=0) for plane in hu)  # not all at once, for memory
     if not columns.any():
         return (int(hu.shape[2]) - 1) / 2
     return float(np.average(np.arange(hu.shape[2]), weights=columns))

@@ -233,6 +233,7 @@ class Segmenter:
         for clean in self.clean_up if clean_up else ():
             restored = clean(restored)
         mask = from_metatensor(restored[0], image)
+        del restored
         if self.knows_body and clean_up:
             mask = remove_beside_body(image, mask)
         if self.splits_sides:

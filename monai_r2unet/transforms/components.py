@@ -112,4 +112,4 @@ class SplitSidesd(_OnCTd):
 
     def labels_of(self, hu: npt.NDArray[Any], labels: Labels, spacing: Sequence[float]) -> Labels:
         """1 in the right lung and 2 in the left."""
-        return sides_of(hu, labels != 0, spacing)
+        return sides_of(hu, labels, spacing)

@@ -36,11 +36,13 @@ def test_a_whole_chest_ct_equals_the_command_lines_mask(app, data_root, open_pan
     volume = slicer.util.loadVolume(str(path))
     panel.parameters.inputVolume, panel.parameters.bundle, panel.parameters.device = volume, "lung", "cpu"
     told = set()
+    started = time.monotonic()
     panel.ui.segmentButton.click()
     while panel.logic.busy:
         told.add((panel.ui.progressBar.value, panel.ui.progressBar.maximum))
         app.processEvents()
         time.sleep(0.002)
+    whole = time.monotonic() - started
     assert len({done for done, total in told if total == 131}) > 100, "the bar moves slice by slice"
     mask = sitk.GetArrayFromImage(sitk.ReadImage(str(expected)))
     for index, side in enumerate((1, 2)):
@@ -57,5 +59,5 @@ def test_a_whole_chest_ct_equals_the_command_lines_mask(app, data_root, open_pan
         assert np.count_nonzero(both[index] != mask[index]) < 0.02 * np.count_nonzero(mask[index])
     panel.cleanup()
     panel.parent.close()
-    print(f"previews took {seconds} s")
-    assert min(seconds) < 1  # the others may have met other programs
+    print(f"previews took {seconds} s, the volume {whole} s")
+    assert min(seconds) < whole / 10  # the others may have met other programs
