@@ -30,7 +30,6 @@ from monai_r2unet.files import sha256, written_whole
 CONFIGS = ["bundles/lung/train.json", "bundles/lung/configs/weights_recipe.json"]
 COARSE = {
     "slice_size": 128,
-    "crop_size": 96,
     "batch_size": 8,
     "epochs": 48,
     "slices_per_epoch": 640,

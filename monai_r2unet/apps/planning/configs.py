@@ -226,5 +226,6 @@ def _augmentation(plan: Plan) -> list[dict[str, Any]]:
         {"_target_": "RandScaleIntensityd", "keys": "image", "prob": 0.3, "factors": spread},
         {"_target_": "RandShiftIntensityd", "keys": "image", "prob": 0.3, "offsets": spread / 2},
         {"_target_": "RandGaussianNoised", "keys": "image", "prob": 0.3, "std": spread / 2},
+        {"_target_": "RandSpatialCropd", "keys": both, "roi_size": ["@crop_size", "@crop_size"], "random_size": False},
         {"_target_": "EnsureTyped", "keys": both, "dtype": "$torch.float32", "track_meta": False},
     ]
