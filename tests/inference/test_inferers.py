@@ -326,6 +326,13 @@ def test_in_float32_nothing_is_rounded_to_16_bits() -> None:
     torch.testing.assert_close(SliceBySliceInferer(32, threshold=None)(image, network), exact, rtol=0, atol=2e-2)
 
 
+@pytest.mark.parametrize("float32", [True, False])
+def test_slices_of_one_channel_are_channels_last(float32: bool) -> None:
+    network = Above(0.5)
+    SliceBySliceInferer(32, batch_size=2, float32=float32)(volume(1, 32, 32, 2), network)
+    assert network.inputs[0].stride() == (1024, 1, 32, 1)  # not 1024 for the channel, by which layers would go NCHW
+
+
 # ---- progress --------------------------------------------------------------------------------------------------------
 
 
