@@ -55,19 +55,19 @@ def _as_from_the_command_line(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 def test_training_on_the_embedded_sample(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    options = {"output_dir": out, "epochs": 2, "slice_size": 32, "batch_size": 22, "seed": 1, "device": "cpu"}
+    options = {"output_dir": out, "epochs": 2, "slice_size": 32, "batch_size": 11, "seed": 1, "device": "cpu"}
     done = process(command("training", "bundles/skin/train.json", **options))
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     results = json.loads((out / "results.json").read_text())
-    assert (results["training_images"], results["validation_images"], results["patch_size"]) == (23, 8, 32)
+    assert (results["training_images"], results["validation_images"], results["patch_size"]) == (12, 4, 32)
     (shown,) = re.findall(r"^val_best_threshold +([\d.]+)$", done.stdout, re.MULTILINE)
     assert shown == f"{results['validation']['val_best_threshold']:.4f}"
     best = max(history(out), key=lambda row: row["val_dice"])
     assert results["best_epoch"] == best["epoch"]
     assert results["validation"]["val_dice"] == pytest.approx(best["val_dice"], abs=1e-6)
     R2UNet(in_channels=3).load_state_dict(torch.load(out / "model.pt", weights_only=True))
-    assert checkpoint(out, 2)["trainer"]["iteration"] == 2  # 23 images, 22 at a time, twice; the last is left out
+    assert checkpoint(out, 2)["trainer"]["iteration"] == 2  # 12 images, 11 at a time, twice; the last is left out
 
 
 def test_evaluating_inference_and_segment_agree(
