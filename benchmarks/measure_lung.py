@@ -9,6 +9,8 @@ Runs `monai-r2unet segment` and `evaluate` as a user would and writes `benchmark
   more than 1 cm2 of lung, and the islands: pieces of each lung (26-connected) beside its largest. The Dice of the right
   and the left lung is that with the manual mask, whose sides are told apart in the same way (`images.sides`);
 - the 79 test slices of the paper's lung set, pooled and per slice;
+- the two COVID patients of `covid20` that validated the weights, in the scale of `benchmarks.lung_data`: Dice of each
+  and islands;
 - an abdominal CT of another scanner that shows only the bases of the lungs: the fraction of the body outside the lungs
   that was segmented as lung. There is no reference mask: the lungs are the pieces of aerated tissue (below -400 HU)
   inside the body that reach the top of the volume and its posterior half; lung voxels more than 6 mm away are wrong.
@@ -30,6 +32,7 @@ import SimpleITK as sitk
 import torch
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 
+from benchmarks.lung_data import covid20
 from benchmarks.records import RESULTS
 from monai_r2unet import Segmenter
 from monai_r2unet.bundle import find_bundle
@@ -122,6 +125,17 @@ def slices(folder: Path) -> dict[str, Any]:
     return {**summary, "worst": [{"name": case["name"], "dice": case["dice"]} for case in worst]}
 
 
+def covid(folder: Path) -> list[dict[str, Any]]:
+    """The COVID patients that no weights were trained on, but which helped to choose them."""
+    segment, cases = Segmenter("lung"), []
+    for name, split, image, reference in covid20(folder):
+        if split == "validation":
+            mask = segment(image)
+            found, expected = (sitk.GetArrayViewFromImage(one) > 0 for one in (mask, reference))
+            cases.append({"name": name, "dice": confusion(found, expected).dice, "islands": islands(mask)})
+    return cases
+
+
 def abdomen(image: Path, work: Path) -> dict[str, Any]:
     """The fraction of the body outside the lungs that was segmented as lung."""
     mask_file = work / "abdomen.nii.gz"
@@ -169,6 +183,7 @@ def main() -> None:
             "LCTSC_007": volume(volumes / "LCTSC_007_dicom", volumes / "LCTSC_007_lung.nii.gz", work),
             "LCTSC_008": volume(lctsc / "LCTSC_008_ct.nii.gz", lctsc / "LCTSC_008_lung.nii.gz", work),
             "paper_slices": slices(data / "lung" / "kmader"),
+            "covid": covid(data / "lung" / "covid20"),
             "abdomen": abdomen(volumes / "example_ct.nii.gz", work),
         }
     RESULT.parent.mkdir(exist_ok=True)
