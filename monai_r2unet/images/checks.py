@@ -45,7 +45,7 @@ def check_length(path: Path, available: int, expected: int, exactly: bool = Fals
 def warn_of_thickness(path: Path, image: sitk.Image) -> None:
     """Warn that a slice is taken as 1 mm thick. Colours have no thickness."""
     if image.GetNumberOfComponentsPerPixel() == 1:
-        warn(f"{path} is a slice without thickness, so millilitres of it are those of 1 mm")
+        warn(f"{path} has no slice thickness, so millilitres are computed for 1 mm")
 
 
 def warn(sentence: str) -> None:

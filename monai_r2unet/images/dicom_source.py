@@ -1,4 +1,4 @@
-"""The DICOM slices that a segmentation or structure set refers to, mended as far as the standard allows."""
+"""The DICOM slices that a segmentation or structure set refers to, repaired as far as the standard allows."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def check_dicom_output(
 
 
 def source_slices(source: Path, series: Chosen = None) -> list[pydicom.Dataset]:
-    """The headers of the slices of a DICOM file or series. The first, whose patient and study are repeated, is mended.
+    """The headers of the slices of a DICOM file or series. The first, whose patient and study are copied, is repaired.
 
     Args:
         source: DICOM file, or folder with one series or several.

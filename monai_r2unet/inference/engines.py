@@ -89,7 +89,7 @@ class OpenVINONetwork(nn.Module):
         return self._compiled[size]
 
     def _compile_anew(self, image: torch.Tensor) -> Any:
-        # Traced and not exported, which takes three times as long; for one size, as a trace holds for no other where a
+        # Traced and not exported, which takes three times as long; for one size, as a trace is valid for no other if a
         # network looks at the size. Frozen, the graph has a third of the nodes, and OpenVINO reads it as much faster.
         # In float32: the caller may have switched on a lower precision, which OpenVINO applies itself.
         with warnings.catch_warnings(), torch.autocast("cpu", enabled=False):
@@ -176,7 +176,7 @@ def check_engine(engine: str, device: str) -> str:
         InputError: if the engine is unknown, or does not run on the device.
     """
     if engine not in ENGINES:
-        raise InputError(f"unknown engine {engine!r}; there are: {', '.join(ENGINES)}")
+        raise InputError(f"unknown engine {engine!r}; available: {', '.join(ENGINES)}")
     if not ENGINES[engine].cpu_only:
         return device
     if device not in ("auto", "cpu"):

@@ -153,7 +153,7 @@ def onnx_session(model: bytes | Path) -> Any:
     try:
         return runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # of many kinds
-        raise InputError(f"ONNX Runtime does not take the network ({first_line(error)})") from error
+        raise InputError(f"ONNX Runtime does not accept the network ({first_line(error)})") from error
 
 
 def run_onnx(session: Any, images: torch.Tensor) -> torch.Tensor:
