@@ -16,7 +16,7 @@ from monai_r2unet.images.grid import orthonormal
 __all__ = ["DEFLATE_LIMIT", "by", "check_length", "check_shape", "rigid", "warn", "warn_of_thickness"]
 
 DEFLATE_LIMIT = 1040  # zlib cannot compress better than this
-SHEAR = 0.1  # of a voxel: largest displacement of a voxel by orthonormal axes
+SHEAR = 0.1  # fraction of a voxel: largest displacement by orthonormal axes
 
 
 def check_shape(path: Path, shape: Sequence[int]) -> None:

@@ -76,7 +76,7 @@ class OpenVINONetwork(nn.Module):
         if size not in self._compiled:
             try:
                 self._compiled[size] = self._compile_anew(image.float().contiguous())
-            except Exception as error:  # of any kind, from torch or OpenVINO
+            except Exception as error:  # any kind, from torch or OpenVINO
                 if is_out_of_memory(error):
                     raise
                 raise InputError(
@@ -139,7 +139,7 @@ class ONNXRuntimeNetwork(nn.Module):
             return run_onnx(self._session, images.detach())
         except MemoryError:
             raise
-        except Exception as error:  # of any kind
+        except Exception as error:  # any kind, from torch or ONNX Runtime
             raise InputError(
                 f"ONNX Runtime cannot run this {type(self.network).__name__} on images of {tuple(images.shape[1:])} "
                 f"({first_line(error)}): use the engine torch"

@@ -19,9 +19,9 @@ OPPOSITE |= {right: left for left, right in OPPOSITE.items()} | {"droite": "gauc
 SIDED = re.compile(rf"(?<![^\W_])({'|'.join(OPPOSITE)})(?![^\W_])", re.IGNORECASE)
 SIDES = (32, 48, 64, 96, 128, 160, 192, 224, 256)  # pixels; multiples of 16, for four levels of a network
 THIN = 3.0  # pixels; thinner structures are lost where a picture is shrunk
-ITERATIONS = 600  # of a training, unless that is fewer than ten epochs or more than sixty
+ITERATIONS = 600  # per training, unless that is fewer than ten epochs or more than sixty
 VALIDATION, TEST = 0.15, 0.15
-LEAST_FOR_TEST = 4  # patients; of fewer, a test would leave one to learn from
+LEAST_FOR_TEST = 4  # patients; with fewer, a test set would leave one to learn from
 
 
 @dataclass(frozen=True)

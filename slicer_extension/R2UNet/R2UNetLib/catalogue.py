@@ -38,7 +38,7 @@ class _Question:
 
     folder: str
     trusted: bool
-    remembered: bool  # from an earlier time, so that nobody waits for the answer
+    remembered: bool  # from an earlier session, so that nobody waits for the answer
 
 
 def remembered() -> dict[str, bool]:
