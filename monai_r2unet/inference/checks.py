@@ -45,7 +45,7 @@ def check_channels(components: int, image_format: dict[str, Any], bundle: str) -
     if components != expected:
         kinds = {1: "one value per voxel, as CT has", 3: "three, as an RGB photograph has"}
         raise InputError(
-            f"the image has {components} value{'s' if components != 1 else ''} a voxel, but the bundle {bundle!r} "
+            f"the image has {components} value{'s' if components != 1 else ''} per voxel, but the bundle {bundle!r} "
             f"takes {kinds.get(expected, expected)} ({image_format.get('modality', 'unknown modality')}); "
             "choose another bundle or image"
         )
