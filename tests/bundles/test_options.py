@@ -116,7 +116,7 @@ def test_what_a_configuration_of_the_user_s_own_adds_is_no_misspelt_option(
         ("seed", "abc", "check the options"),
         ("num_workers", -1, "DataLoader in the configuration cannot be created (ValueError: num_workers"),
         ("recurrences", "two", "R2UNet in the configuration cannot be created"),
-        ("min_extent", "wide", "cannot be made"),
+        ("min_extent", "wide", "cannot be created"),
         ("network_def#chanels", [3], "R2UNet in the configuration cannot be created (TypeError: "),
         ("init_weights", "none.pt", "weights not found: none.pt"),
         ("dataset_dir", "nowhere", "nowhere"),
