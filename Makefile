@@ -2,11 +2,12 @@
 # `make docs` builds the documentation site in `site`.
 # `make test-distributed` trains in several processes, some of which are killed, and on two hosts that lose each other.
 # `make test-weights` measures the weights for photographs on whole test sets, which takes minutes and MONAI_R2UNET_DATA.
-# `make test-slicer` tests the 3D Slicer extension, for which it installs Slicer's core (1 GB) into an environment apart.
+# `make test-slicer` tests the 3D Slicer extension, for which it installs Slicer's core (1 GB) into a separate environment.
 # `make test-viewer` tests the web viewer in headless Chromium, and `make screenshots` makes its pictures for the docs.
-# `make lung-weights` trains the lung weights from nothing, in hours on a CPU; it needs MONAI_R2UNET_DATA.
+# `make lung-weights` trains the lung weights from scratch, in hours on a CPU; it needs MONAI_R2UNET_DATA.
 # `make bundles` writes what bundles share into each, and lists the files that are kept by hand.
-# `make label-server STUDIES=folder BUNDLES=organs TRUST=1` starts a MONAI Label server, `make test-label` tests it: in an environment apart too.
+# `make label-server STUDIES=folder BUNDLES=organs TRUST=1` starts a MONAI Label server, `make test-label` tests it,
+# also in a separate environment.
 
 PYTHON ?= python3
 VENV := .venv

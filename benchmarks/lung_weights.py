@@ -1,4 +1,4 @@
-"""Train the lung weights from nothing, by one command: `make lung-weights`.
+"""Train the lung weights from scratch with one command: `make lung-weights`.
 
     MONAI_R2UNET_DATA=<data> python -m benchmarks.lung_weights lung_weights
 
@@ -10,7 +10,7 @@ In the folder `lung_weights`:
 3. `fine`: the recipe as it stands, from the weights of the first stage;
 4. `model.pt`: these weights in half precision.
 
-Steps that are complete are not repeated, and an interrupted training goes on.
+Steps that are complete are not repeated, and an interrupted training resumes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ COARSE = {
 
 
 def train(data: Path, output: Path, options: Mapping[str, object]) -> Path:
-    """Train, or go on with a training; its weights."""
+    """Train, or resume a training; returns its weights."""
     weights = output / "model.pt"
     if not (output / "results.json").is_file():  # written last
         chosen = {"dataset_dir": data, "output_dir": output, "resume": "auto", **options}

@@ -7,7 +7,7 @@ Runs `monai-r2unet segment` and `evaluate` as a user would and writes `benchmark
 - the test patients 007 (512x512 DICOM series) and 008 of LCTSC, against the manual masks at their own resolution: Dice,
   normalised surface Dice at 2 mm (Nikolov et al. 2021), 95 % Hausdorff distance in mm, the Dice of the worst slice with
   more than 1 cm2 of lung, and the islands: pieces of each lung (26-connected) beside its largest. The Dice of the right
-  and the left lung is that with the manual mask, whose sides are told apart in the same way (`images.sides`);
+  and the left lung is that with the manual mask, whose sides are separated in the same way (`images.sides`);
 - the 79 test slices of the paper's lung set, pooled and per slice;
 - the two COVID patients of `covid20` that validated the weights, in the scale of `benchmarks.lung_data`: Dice of each
   and islands;

@@ -8,7 +8,7 @@
 - `calibres`: narrow and wide retinal vessels in photographs, of DRIVE. The labels are made from its masks, by no
   reader: wide is what is within 2 pixels of the vessels in which a disc of 5 pixels fits.
 
-The folder `work` gets the data, the bundle (`work/sides/eval`) and the masks; a training that was interrupted goes on.
+The folder `work` gets the data, the bundle (`work/sides/eval`) and the masks; an interrupted training resumes.
 The test cases are measured once; of LCTSC 008 also how many voxels of one lung are called the other, with the volume
 stored in each of the 48 orders and directions of its axes. Adds to `benchmarks/results/several_labels.json`.
 """

@@ -77,7 +77,7 @@ def networks() -> str:
         shares = [f"{100 * gflop / each / peak:.0f} %" for peak in peaks.values()]
         against = times(seconds["reference"], samples)
         rows.append([NETWORKS[name], f"{1000 * each:.0f}", f"{1 / each:.1f}", against, f"{gflop:.1f}", *shares])
-    titles = ["network", "ms a slice", "slices a second", "times as fast as plain", "GFLOP a slice"]
+    titles = ["network", "ms per slice", "slices per second", "times as fast as plain", "GFLOP per slice"]
     agreement = result["ours_against_reference"]
     side = " x ".join(map(str, result["image"]))
     return "\n".join(
@@ -101,7 +101,9 @@ def openvino(result: Mapping[str, Any]) -> str:
         return ""
     ours, faster = (median(result["seconds"][name]) / result["slices"] for name in ("ours", "ours_openvino"))
     started = engine["seconds_until_first_slice"] - ours
-    pays = f"and pays from {math.ceil(started / (ours - faster))} slices on" if faster < ours else "and never pays"
+    pays = (
+        f"and pays off from {math.ceil(started / (ours - faster))} slices on" if faster < ours else "and never pays off"
+    )
     return (
         f" OpenVINO {engine['version']} has its first slice {started:.1f} s later {pays}; with it, probabilities "
         f"differ by {engine['largest_difference_of_probability']:.2g} at most, and {engine['pixels_that_differ']} "
@@ -122,7 +124,7 @@ def training() -> str:
         ]
         for name, samples in seconds.items()
     ]
-    titles = ["training step", "seconds", "images a second", "times as fast as Eq. (1) naive and plain"]
+    titles = ["training step", "seconds", "images per second", "times as fast as Eq. (1) naive and plain"]
     side = " x ".join(map(str, result["image"]))
     note = (
         f"Batches of {result['batch_size']} slices of {side} pixels, medians of {result['rounds']} interleaved rounds; "
@@ -200,7 +202,7 @@ def memory() -> str:
     runs = result["runs"]
     rows = [[f"{side}x{run['slices']}", f"{run['peak_bytes'] / 1e9:.2f}", f"{run['seconds']:.0f}"] for run in runs]
     growth = (runs[-1]["peak_bytes"] - runs[0]["peak_bytes"]) / (runs[-1]["slices"] - runs[0]["slices"]) / 1e6
-    note = f"{growth:.1f} MB a slice, {result['pixel_type']}; one process each; {conditions(result)}."
+    note = f"{growth:.1f} MB per slice, {result['pixel_type']}; one process each; {conditions(result)}."
     return f"{table(['CT', 'peak resident memory, GB', 'seconds'], rows)}\n\n{note}"
 
 
@@ -221,7 +223,7 @@ def gpu() -> str:
     moved = 100 * fastest * result["bytes_per_slice"]["bfloat16"] / copied
     return "\n".join(
         [
-            table(["batch", *(f"{name}, slices a second" for name in names)], rows),
+            table(["batch", *(f"{name}, slices per second" for name in names)], rows),
             "",
             f"{result['device']}, torch {result['versions']['torch']}; `ours` is what `segment` runs. At its fastest "
             f"it computes {gflops / 1000:.1f} TFLOP/s, against plain convolutions in the same run: {shares}. Run layer "
@@ -254,14 +256,14 @@ def summary() -> str:
     seconds = cpu["seconds"]
     rate = cpu["slices"] / median(seconds["ours"])
     plain = f"the same network, plain: {times(seconds['reference'], seconds['ours'])} times as long"
-    rows.append([f"network, {'x'.join(map(str, cpu['image']))} slice", f"{rate:.1f} a second", plain])
+    rows.append([f"network, {'x'.join(map(str, cpu['image']))} slice", f"{rate:.1f} per second", plain])
     rate = steps["batch_size"] / median(steps["seconds"]["ours"])
     naive = f"Eq. (1) unrolled naively: {times(steps['seconds']['naive_eq1'], steps['seconds']['ours'])} times as long"
-    rows.append(["training, images", f"{rate:.1f} a second", naive])
+    rows.append(["training, images", f"{rate:.1f} per second", naive])
     last = peak["runs"][-1]
     size = "x".join(map(str, [*peak["in_plane"], last["slices"]]))
     rows.append([f"peak memory of `segment`, {size}", f"{last['peak_bytes'] / 1e9:.2f} GB", "-"])
-    more = "What was compared how, and more of it: [speed and memory](docs/reference/speed.md)."
+    more = "Details and more results: [speed and memory](docs/reference/speed.md)."
     note = f"{conditions(whole)}. {more}"
     return f"{table(['measured', 'result', 'against'], rows)}\n\n{note}"
 

@@ -166,7 +166,7 @@ def lung_forms() -> str:
         cells = [f"{one['mean'][form]:.3f}" for one in weights]
         rows.append([form, *cells, f"{worst:.3f} ({source})"])
     outside = [f"{one['outside_percent']:.3f}" if "outside_percent" in one else "-" for one in weights]
-    rows.append(["called lung outside, % of the body", *outside, ""])
+    rows.append(["labelled as lung outside the lungs, % of the body", *outside, ""])
     return speed_tables.table(["form", *titles, "worst source of the last"], rows)
 
 

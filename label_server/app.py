@@ -1,4 +1,4 @@
-"""The app that MONAI Label runs: its models, trainings, scores and strategies."""
+"""The app that MONAI Label runs: its models, training tasks, scores and strategies."""
 
 from __future__ import annotations
 

@@ -41,8 +41,8 @@ def check_studies(studies: str) -> None:
     content = [path.name for path in folder.iterdir() if path.name not in _OWN]
     if content and not any(name.endswith(ENDINGS) for name in content):
         raise InputError(
-            f"there are no images in {studies}, expected files ending in {', '.join(_LOWER)}, not in folders of their "
-            "own: convert them; a DICOM series can come from a DICOMweb archive too"
+            f"there are no images in {studies}, expected files ending in {', '.join(_LOWER)}, not in subfolders: "
+            "convert them; a DICOM series can come from a DICOMweb archive too"
         )
 
 
@@ -65,8 +65,8 @@ def _check_archive(address: str) -> None:
         answer.raise_for_status()
     except requests.HTTPError:
         raise InputError(
-            f"{address} answers DICOMweb with status {answer.status_code}: check the password, and the address, "
-            "which of Orthanc ends in /dicom-web"
+            f"{address} answers DICOMweb with status {answer.status_code}: check the password and the address "
+            "(Orthanc's ends in /dicom-web)"
         ) from None
     except requests.RequestException as error:
         raise InputError(f"no archive answers at {address} ({type(error).__name__}): check that it runs") from None

@@ -1,4 +1,4 @@
-"""Training on saved labels, from the current weights, or from none, to new ones."""
+"""Training on saved labels, from the current weights or from scratch."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ __all__ = ["FineTuning"]
 
 logger = logging.getLogger(__name__)
 
-# The last trainings of the shipped weights used a fifth of the learning rate of the first ones.
+# The last training runs for the shipped weights used a fifth of the learning rate of the first ones.
 FINE_TUNING = 0.2
 
 
 class FineTuning(BundleTrainTask):
     """Train a bundle with its own ``configs/train.json`` on the images with a final label.
 
-    A bundle without weights is trained from nothing, with its own number of epochs and its own learning rate. The best
+    A bundle without weights is trained from scratch, with its own number of epochs and its own learning rate. The best
     epoch's weights become ``models/model.pt``, which the next inference uses; the previous ones are kept as
     ``models/previous.pt``.
 
@@ -88,7 +88,7 @@ class FineTuning(BundleTrainTask):
         super().__call__(self._request, datastore)
         report, trained = self._running / "results.json", self._running / "model.pt"
         if not report.is_file():  # written last in a training
-            raise RuntimeError("the training did not come to its end; the server's log says why")
+            raise RuntimeError("the training did not finish; the server's log says why")
         duration = str(timedelta(seconds=round(time.monotonic() - started)))
         write_json({**json.loads(report.read_text(encoding="utf-8")), "total_time": duration}, report)
         if self._has_weights:
@@ -129,7 +129,7 @@ class FineTuning(BundleTrainTask):
             "freeze_norm": chosen["freeze_norm"] and pretrained,
             "val_interval": min(self.settings["val_interval"], max(1, int(chosen["max_epochs"]) // 2)),
             "progress_bar": False,
-            # Labels that the bundle tells apart only after its network.
+            # Labels that the bundle separates only after its network.
             **({"sides": True} if "sides" in self.settings else {}),
         }
         return overrides
@@ -146,6 +146,6 @@ class FineTuning(BundleTrainTask):
             return datalist, None
         count = min(max(1, round(len(datalist) * share)), len(datalist) - 1) if share > 0 else 0
         if count == 0:
-            logger.warning("No image is kept for validation: it is made on those that are trained on")
+            logger.warning("No image is held out for validation: the training images are used for it")
             return datalist, datalist
         return datalist[:-count], datalist[-count:]

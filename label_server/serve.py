@@ -26,11 +26,13 @@ def main() -> int:
     parser.add_argument(
         "--bundles", nargs="+", default=["lung"], metavar="NAME", help="names or folders; default: lung"
     )
-    parser.add_argument("--trust-bundle", action="store_true", help="let folders execute any code, and be trained")
+    parser.add_argument(
+        "--trust-bundle", action="store_true", help="let bundles in folders execute any code, and be trained"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other computers in; default: 127.0.0.1")
     parser.add_argument("--port", type=int, default=8000, help="default: 8000")
     parser.add_argument(
-        "--work", type=Path, default=Path(".label-server"), help="what the server keeps; made if missing"
+        "--work", type=Path, default=Path(".label-server"), help="the server's own folder; created if missing"
     )
     options = parser.parse_args()
     try:
@@ -60,7 +62,7 @@ def main() -> int:
 
 
 def server_name(bundle: Bundle) -> str:
-    """The name of a bundle in the server: its folder's, or for ``organs/eval``, which a training wrote, ``organs``."""
+    """The name of a bundle in the server: its folder's, or for ``organs/eval``, as written by training, ``organs``."""
     return bundle.root.parent.name if bundle.name == "eval" else bundle.name
 
 
@@ -86,8 +88,8 @@ def check_bundles(bundles: Sequence[Bundle], trained: Sequence[Bundle]) -> None:
             )
         if state == "missing" and bundle not in trained:
             raise InputError(
-                f"the bundle {name!r} has no weights yet ({bundle.weights}), and a training executes its "
-                "configs/train.json, which can be any code: train it first, or leave it out",
+                f"the bundle {name!r} has no weights yet ({bundle.weights}), and training executes its "
+                "configs/train.json, which can contain any code: train it first, or leave it out",
                 remedy="let it be trained here, if you trust its author,",
                 option="trust_bundle",
             )

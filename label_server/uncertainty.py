@@ -19,14 +19,14 @@ def uncertainty(segmenter: Segmenter, image: sitk.Image) -> float:
     """The network's uncertainty, by test-time augmentation with the image mirrored left to right.
 
     It is the entropy of the mean probability of the image and its mirror image, averaged over the voxels that are
-    foreground in either, as a share of the largest entropy. For bundles whose labels have no side.
+    foreground in either, as a share of the largest possible entropy. For bundles whose labels have no side.
 
     Args:
         segmenter: Segmenter of a bundle.
         image: Image suitable for the bundle.
 
     Returns:
-        From 0, if both agree with certainty, to 1, a toss; also 1 if neither finds anything, because the network
+        From 0, if both agree with certainty, to 1, a coin toss; also 1 if neither finds anything, because the network
         should find something in a suitable image.
 
     Raises:

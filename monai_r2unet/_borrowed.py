@@ -1,4 +1,4 @@
-"""Private names of other packages that we use, each with the reason; no other module uses any.
+"""Private names of other packages that we use, each with the reason; no other module uses private names.
 
 If a new release of theirs breaks one of these, repair it here.
 """

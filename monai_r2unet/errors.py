@@ -172,7 +172,7 @@ def _note_interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _while_initialising(trace: TracebackType | None) -> bool:
-    """Whether an error comes from MONAI's making of what a configuration describes, before anything runs."""
+    """Whether an error arose while MONAI created what a configuration describes, before anything ran."""
     codes = [frame.f_code for frame, _ in traceback.walk_tb(trace)]
     return any(code.co_name == "initialize" and "monai" in code.co_filename for code in codes)
 
@@ -186,5 +186,5 @@ def _wrong_value(error: BaseException) -> InputError:
         if inner.__cause__ is None:
             break
         inner = inner.__cause__
-    what = f"{part} in the configuration cannot be made" if part else "the configuration cannot be used"
+    what = f"{part} in the configuration cannot be created" if part else "the configuration cannot be used"
     return InputError(f"{what} ({type(inner).__name__}: {first_line(inner)}): check the options and its values")

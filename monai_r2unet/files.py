@@ -59,7 +59,7 @@ def temporary_name(path: Path, ending: str = "") -> Path:
 
 
 def _hidden_files(folder: Path) -> list[Path]:
-    """The hidden files of a folder; those of a large one may be as old as listing it took, times a hundred."""
+    """The hidden files of a folder; the listing is kept for a hundred times as long as it took to make."""
     started = time.monotonic()
     until, hidden = _listings.get(folder, (0.0, []))
     if started >= until:
@@ -80,7 +80,7 @@ def short_name(name: str, more: int) -> str:
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is such a file or folder; nothing can have a name that the file system does not take."""
+    """Whether there is such a file or folder; a name that the file system does not accept cannot exist."""
     try:
         return path.exists()
     except OSError:

@@ -2,7 +2,7 @@
 
     python examples/monai_deploy/app.py -i SERIES -o OUT
 
-SERIES is a folder with one DICOM series. The bundle is `lung`, or what the environment variable R2UNET_BUNDLE names.
+SERIES is a folder with one DICOM series. The bundle is `lung`, or what the variable R2UNET_BUNDLE names.
 docs/how-to/export.md says what to install.
 """
 
@@ -33,7 +33,7 @@ class SegmentOperator(Operator):
         fragment: the application.
         bundle: name of a shipped bundle.
         series: folder with one DICOM series.
-        output: folder for ``<bundle>.dcm``; made where it is missing.
+        output: folder for ``<bundle>.dcm``; created if missing.
     """
 
     def __init__(self, fragment: Fragment, *args: Any, bundle: str, series: Path, output: Path, **kwargs: Any) -> None:

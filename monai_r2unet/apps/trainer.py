@@ -7,7 +7,7 @@ written to standard output in the form of the worker's (`monai_r2unet.apps.worke
     checked   done, total                   images and masks that were read
     planned   epochs, plan                  plan: the rows of the plan, each what, decision and reason
     progress  done, total                   iterations
-    epoch     epoch, epochs, loss, dice     dice: that of the validation, null in an epoch without one
+    epoch     epoch, epochs, loss, dice     dice: validation Dice, null without a validation
     done      bundle, dice                  folder of the trained bundle, and the Dice of its best epoch
     error     code, message                 ``input`` (the user can correct it) or ``internal``
 
@@ -50,10 +50,10 @@ class Trainer:
         self.events = events
         self.begun = False  # from then on, what is in `dest` is ours
         self.done = False
-        self.ending = threading.Lock()  # the training ends once: it is done, or nothing is left of it
+        self.ending = threading.Lock()  # the training ends once: it is done, or it is removed
 
     def send(self, event: str, **content: Any) -> None:
-        """Send an event; that of a training which is not done, if its parent is still there."""
+        """Send an event; if the parent has gone, exit and, unless the training is done, remove the bundle."""
         try:
             self.events.write(event_line(event, content))
         except OSError:
@@ -76,7 +76,7 @@ class Trainer:
                 break
 
     def leave_with_input(self) -> None:
-        """Exit when standard input closes; for a thread of its own."""
+        """Exit when standard input closes; runs in its own thread."""
         while os.read(0, 4096):
             pass
         self.leave(0 if self.done else 1)
@@ -90,7 +90,7 @@ class Trainer:
         missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
         if missing:
             raise InputError(
-                f'a training needs {" and ".join(missing)}, which this Python lacks: pip install "monai-r2unet[train]"'
+                f'training needs {" and ".join(missing)}, which this Python lacks: pip install "monai-r2unet[train]"'
             )
         from monai_r2unet.apps.planning.plan import make_plan
         from monai_r2unet.apps.planning.sources import find_cases

@@ -125,7 +125,7 @@ class Bundle:
     def label_names(self) -> tuple[str, ...]:
         """The labels' names, ordered by their values; empty if the metadata name none.
 
-        To segment takes no more; what shows or stores labels needs `labels`.
+        Segmenting needs no more; showing or storing labels needs `labels`.
         """
         segments = self.metadata.get("labels")
         if not isinstance(segments, list) or not all(isinstance(one, dict) and "name" in one for one in segments):
@@ -184,7 +184,7 @@ def find_bundle(name: str | os.PathLike[str], *, trusted: bool = False, inferenc
     root = Path(name)
     is_bundle = (root / "configs" / "inference.json").is_file()
     if not is_bundle and not any(separator in name for separator in (os.sep, os.altsep) if separator):
-        raise InputError(f"unknown bundle {name!r}; there are: {', '.join(shipped) or 'none'}")
+        raise InputError(f"unknown bundle {name!r}; available: {', '.join(shipped) or 'none'}")
     if not is_bundle:
         raise InputError(f"{root} is not a bundle, expected a folder with configs/inference.json: check the path")
     bundle = Bundle(root.resolve())
@@ -194,7 +194,7 @@ def find_bundle(name: str | os.PathLike[str], *, trusted: bool = False, inferenc
     if unsafe is not None:
         raise InputError(
             f"the bundle {bundle.root} does not come with this package, and the configuration of a bundle can execute "
-            f"any code (this one has {unsafe}, which is not on the list of safe things): use one of "
+            f"any code (this one has {unsafe}, which is not on the list of safe parts): use one of "
             f"{', '.join(shipped)}",
             remedy="allow this one, if you trust its author,",
             option="trust_bundle",
@@ -205,7 +205,7 @@ def find_bundle(name: str | os.PathLike[str], *, trusted: bool = False, inferenc
 def first_unsafe_part(bundle: Bundle) -> str | None:
     """The first thing in a bundle's inference configuration for which the bundle needs to be trusted.
 
-    None if it needs no trust, as shipped bundles.
+    None if it needs no trust, like a shipped bundle.
     """
     if is_shipped(bundle):
         return None

@@ -1,4 +1,4 @@
-"""Whether a bundle's inference configuration can only do what it is for: then it runs without being trusted.
+"""Whether a bundle's inference configuration is safe, so that it may run without being trusted.
 
 MONAI's configurations instantiate any class and evaluate any expression. Here both come from lists: classes with the
 arguments that each may have, and expressions that are compared letter by letter, with names and plain texts in a few
@@ -98,7 +98,7 @@ def first_unsafe(config: Any) -> str | None:
 def first_unsafe_of(path: Path) -> str | None:
     """The first thing in a configuration file that is on no list, in words; None if there is none.
 
-    It must be ASCII: in another encoding than the one that it is checked in, it could say something else.
+    It must be ASCII: read in another encoding than the one it is checked in, it could say something else.
     """
     try:
         return first_unsafe(json.loads(path.read_bytes().decode("ascii"), object_pairs_hook=_without_repetition))

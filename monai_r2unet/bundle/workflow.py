@@ -1,4 +1,4 @@
-"""What a bundle's configuration asks of the MONAI workflow that runs it: the bundle's folder, and unknown options."""
+"""The MONAI workflow that runs a bundle's configuration: the bundle's folder, and unknown options."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRACKING = ("tracking_uri", "experiment_name", "run_name", "save_execute_config"
 
 
 def bundle_root() -> str:
-    """The folder of the bundle whose configuration is running; empty where no workflow runs it, or it is no bundle.
+    """The folder of the bundle whose configuration is running; empty if no workflow runs it, or it is not a bundle.
 
     The folder is that of the configuration file and not of the working directory, so that a copied bundle reads and
     writes its own files.
@@ -34,11 +34,11 @@ def bundle_root() -> str:
 
 
 def with_fallback(config: Mapping[str, Any], folder: str) -> dict[str, Any]:
-    """A configuration whose ``bundle_root`` is another folder where neither it nor the working directory is a bundle.
+    """A configuration with another folder to fall back to if neither its own nor the working directory is a bundle.
 
     Args:
-        config: Configuration of a bundle, whose ``bundle_root`` ends with such a folder in quotes; others stay.
-        folder: That folder, with ``/`` between its parts.
+        config: Configuration of a bundle. Its ``bundle_root`` ends with that folder in quotes; if not, it stays.
+        folder: The new folder, with ``/`` between its parts.
     """
     root = config.get("bundle_root")
     if not isinstance(root, str):
@@ -47,7 +47,7 @@ def with_fallback(config: Mapping[str, Any], folder: str) -> dict[str, Any]:
 
 
 def check_options() -> None:
-    """Refuse options that nothing in the configuration uses: MONAI takes a misspelt one in silence.
+    """Refuse options that nothing in the configuration uses: MONAI silently accepts misspelt ones.
 
     Raises:
         InputError: an option is neither in one of the bundle's configurations nor used by the merged one.

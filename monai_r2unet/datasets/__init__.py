@@ -19,7 +19,7 @@ DATASETS = {
     "chase_db1": "CHASE_DB1, retinal vessels",
     "skin": "ISIC 2017, skin lesions",
 }
-"""Data sets by the name of their bundle, which is that of the module here whose ``prepare`` brings them into form."""
+"""Data sets by the name of their bundle, which is also that of the module here whose ``prepare`` converts them."""
 
 _HOMES = {
     **dict.fromkeys(("PatchDataset", "PictureDataset"), "monai_r2unet.datasets.patch_dataset"),

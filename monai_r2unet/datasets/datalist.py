@@ -78,7 +78,7 @@ def read_datalist(folder: Path) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is not valid JSON: {error.msg} in line {error.lineno}") from None
     except RecursionError:
-        raise InputError(f"{path} is nested without end; a data list is JSON in this form: {_FORM}") from None
+        raise InputError(f"{path} is nested too deeply; a data list is JSON in this form: {_FORM}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path} is not a text file in UTF-8; a data list is JSON in this form: {_FORM}") from None
     if not isinstance(content, dict):
@@ -149,6 +149,6 @@ def _entries(folder: Path, content: dict[str, Any], split: str) -> list[Entry]:
     if missing:
         raise InputError(
             f'of the files that "{split}" in {path} names, {len(missing)} do not exist: {first_three(missing)}; '
-            "restore them or take their entries out"
+            "restore them or remove their entries"
         )
     return resolved

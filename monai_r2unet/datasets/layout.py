@@ -71,5 +71,5 @@ def check_counterparts(images: Sequence[str], masks: Sequence[str], where: Path)
     if missing:
         raise InputError(
             f"{len(missing)} of {len(set(images))} images in {where} have no mask: {first_three(missing)}; "
-            "add the masks or take the images out"
+            "add the masks or remove the images"
         )

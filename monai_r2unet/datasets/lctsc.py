@@ -33,7 +33,7 @@ def _cases(source: Path) -> list[LungCase]:
     for folder, files in _patients(source).items():
         series, others = _series(files)
         if not series:
-            raise InputError(f"{folder} holds DICOM files but no CT series; add the CT or take the folder out")
+            raise InputError(f"{folder} holds DICOM files but no CT series; add the CT or remove the folder")
         mask = _mask_file(folder)
         structures = [path for path in others if is_structure_set(path)] if mask is None else []
         if len(structures) > 1:
@@ -106,7 +106,7 @@ def _read_contours(series: Series, structures: Path) -> tuple[sitk.Image, sitk.I
         uid = next(iter(series))
     if uid not in series:
         raise InputError(
-            f"{structures} was drawn on a CT series ({uid}) that is not there; add it to the patient's folder"
+            f"{structures} was drawn on a CT series ({uid}) that is missing; add it to the patient's folder"
         )
     ct = read_image(series[uid], series=uid)
     return ct, lung_mask(ct, structures)

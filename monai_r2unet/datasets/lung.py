@@ -200,8 +200,7 @@ def _convert(
                 write_image(volume, path)
     if kept and not same_size(image_path, label_path):
         raise InputError(
-            f"{image_path} and {label_path} exist from before and do not fit together; take them out or choose "
-            "another folder"
+            f"{image_path} and {label_path} already exist and do not match; remove them or choose another folder"
         )
     # Without other information, the file name identifies the patient.
     return entry | ({"patient": case.patient} if case.patient != case.name else {})

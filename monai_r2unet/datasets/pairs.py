@@ -33,7 +33,7 @@ def _cases(source: Path) -> list[LungCase]:
     if alone:
         raise InputError(
             f"{len(alone)} of {len(masks)} masks in {source} have no image of the same name: {first_three(alone)}; "
-            "rename them or take them out"
+            "rename or remove them"
         )
     return [LungCase(name, patient=name, read=partial(_read, path, masks[name])) for name, path in images.items()]
 

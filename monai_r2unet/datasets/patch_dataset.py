@@ -54,7 +54,7 @@ class PictureDataset(Dataset):  # type: ignore[type-arg]
         picture = {key: convert_to_tensor(prepared[key]).float() for key in loaded}
         if len(picture["image"]) != self.channels:
             raise InputError(
-                f"image {entry['image']} has {len(picture['image'])} values a pixel, expected {self.channels}: "
+                f"image {entry['image']} has {len(picture['image'])} values per pixel, expected {self.channels}: "
                 "convert it to RGB"
             )
         size = tuple(picture["image"].shape[1:])

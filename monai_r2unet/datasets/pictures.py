@@ -87,7 +87,7 @@ def find_named(folders: Iterable[Path], pattern: str) -> dict[str, Path]:
             if match is None:
                 continue
             if match[1] in found:
-                raise InputError(f"{found[match[1]]} and {path} are the same file twice; take one of them out")
+                raise InputError(f"{found[match[1]]} and {path} are the same file twice; remove one of them")
             found[match[1]] = path
     return found
 

@@ -136,7 +136,7 @@ def _check_same_grid(image: sitk.Image, mask: sitk.Image, name: str) -> None:
     )
     if distance > 0.1 * min(image.GetSpacing()):
         raise InputError(
-            f"image and mask of {name} have the same size but lie up to {distance:.4g} mm apart in space; "
+            f"image and mask of {name} have the same size but differ in position by up to {distance:.4g} mm; "
             "the mask must have the image's origin, spacing and direction"
         )
 

@@ -16,7 +16,7 @@ from monai_r2unet.images.grid import orthonormal
 __all__ = ["DEFLATE_LIMIT", "by", "check_length", "check_shape", "rigid", "warn", "warn_of_thickness"]
 
 DEFLATE_LIMIT = 1040  # zlib cannot compress better than this
-SHEAR = 0.1  # of a voxel: largest displacement of a voxel by orthonormal axes
+SHEAR = 0.1  # fraction of a voxel: largest displacement by orthonormal axes
 
 
 def check_shape(path: Path, shape: Sequence[int]) -> None:
@@ -45,7 +45,7 @@ def check_length(path: Path, available: int, expected: int, exactly: bool = Fals
 def warn_of_thickness(path: Path, image: sitk.Image) -> None:
     """Warn that a slice is taken as 1 mm thick. Colours have no thickness."""
     if image.GetNumberOfComponentsPerPixel() == 1:
-        warn(f"{path} is a slice without thickness, so millilitres of it are those of 1 mm")
+        warn(f"{path} has no slice thickness, so millilitres are computed for 1 mm")
 
 
 def warn(sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""Connected parts of a label map, found by SimpleITK: islands and what lies beside the body go."""
+"""Remove islands and what lies beside the body from label maps; SimpleITK finds the connected parts."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def remove_islands(labels: Labels, least_share: float) -> Labels:
     Voxels that share a face are connected.
 
     A small part of one label that touches a large part of another gets that one's label: a patch of a lung that was
-    given to the other side goes back, and no voxel of the lung is lost. A small part that touches none is an island.
+    given to the wrong side is corrected, and no voxel of the lung is lost. A small part that touches none is an island.
 
     Args:
         labels: (X, Y, Z), the axes in any order, uint8, 0 background.
-        least_share: Least size of a part that is kept, as a share of all foreground voxels, from 0 to 1. The largest
+        least_share: Smallest size of a part that is kept, as a share of all foreground voxels, from 0 to 1. The largest
             part is always kept.
 
     Returns:
@@ -74,7 +74,7 @@ def remove_beside_body(ct: sitk.Image, mask: sitk.Image) -> sitk.Image:
 
 
 def upright(image: sitk.Image) -> sitk.Image:
-    """The image with its axes in LPS order; itself if they are, for a copy of a CT is large."""
+    """The image with its axes in LPS order; the image itself if they are already, because a copy of a CT is large."""
     code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())
     return image if code == "LPS" else sitk.DICOMOrient(image, "LPS")
 
@@ -92,8 +92,8 @@ def as_stored(labels: Labels, turned: sitk.Image, mask: sitk.Image) -> sitk.Imag
 def beside_body(hu: npt.NDArray[Any], labels: Labels, spacing: Sequence[float]) -> npt.NDArray[np.bool_]:
     """Find the parts of a lung mask that lie beside the body, such as cushions and blankets full of air.
 
-    Lungs lie within the convex hull of the body in each axial slice, also where the scan cuts the body; air under the
-    back does not. The largest part is always lung.
+    Lungs lie within the convex hull of the body in each axial slice, even if the scan cuts the body; air under the back
+    does not. The largest part is always lung.
 
     Args:
         hu: CT in HU, (Z, Y, X) in LPS.
@@ -159,7 +159,7 @@ def _convex(rows: npt.NDArray[np.intp], values: npt.NDArray[np.intp]) -> npt.NDA
 def steady(spacing: Sequence[float]) -> list[float]:
     """A spacing in four significant digits, the same from every file format: NIfTI rounds to float32.
 
-    What is equally far from two things must not change its side by that.
+    Such rounding must not move a voxel that is equally far from both sides to the other one.
     """
     return [float(f"{one:.4g}") for one in spacing]
 
@@ -176,7 +176,7 @@ def pixels_in(millimetres: float, spacing: Sequence[float], shape: Sequence[int]
 
 
 def bounding_box(mask: npt.NDArray[np.generic]) -> tuple[slice, ...] | None:
-    """Find the smallest box around the foreground; ``None`` where there is none."""
+    """Find the smallest box around the foreground; ``None`` if there is none."""
     box = []
     for axis in range(mask.ndim):
         occupied = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
@@ -223,7 +223,7 @@ def _parts(labels: Labels, value: int, least: float) -> list[tuple[int, npt.NDAr
 
 
 def _joins_neighbour(labels: Labels, voxels: npt.NDArray[np.intp]) -> bool:
-    """Give a part the label that it touches most; whether it touches any."""
+    """Give a part the label that it touches most; returns whether it touches any."""
     around = (voxels[:, None] + NEIGHBOURS).reshape(-1, 3)
     inside = ((around >= 0) & (around < labels.shape)).all(axis=1)
     touched = labels[tuple(around[inside].T)]

@@ -1,4 +1,4 @@
-"""Contours of a slice's mask, from which the same mask comes back."""
+"""Contours of a slice's mask, from which exactly this mask can be drawn again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def closed_contours(mask: npt.NDArray[np.bool_]) -> list[Points]:
 
     A contour runs halfway between the centres of foreground and background pixels (marching squares), so that the
     pixels whose centres it encloses are those of the mask, exactly. A hole is joined to the contour around it by a
-    channel without width (DICOM PS3.3 C.8.8.6.3, "keyhole"), as many readers know no other form.
+    channel without width (DICOM PS3.3 C.8.8.6.3, "keyhole"), because many readers know no other form.
 
     Args:
         mask: Boolean, (rows, columns).

@@ -82,7 +82,7 @@ def is_chosen(series: Chosen, uid: str, description: str) -> bool:
 
 
 def series_files(folder: Path) -> list[Path]:
-    """The DICOM images of a folder, by name, without its subfolders, hidden files and files that are no images.
+    """The DICOM images of a folder, by name, without its subfolders, hidden files and files that are not images.
 
     Raises:
         InputError: a file beside them may be one of the slices, but is damaged, compressed, hidden or cannot be opened.
@@ -110,7 +110,7 @@ def series_files(folder: Path) -> list[Path]:
     if found and doubtful:
         rest = len(doubtful) - 1
         more = f" (and {rest} more file{'s' * (rest > 1)} like it)" if rest else ""
-        raise InputError(f"{doubtful[0]}{more}: copy the series again from its source, or move what is no slice")
+        raise InputError(f"{doubtful[0]}{more}: copy the series again from its source, or move what is not a slice")
     return found
 
 
@@ -187,7 +187,7 @@ def _pattern(path: Path) -> str:
 
 
 def _doubt_of_hidden(path: Path) -> str | None:
-    """Why a hidden file may be a slice: programs hide files until they are copied to their end."""
+    """Why a hidden file may be a slice: programs hide files until they are completely copied."""
     is_slice = path.is_file() and _start_of(path)[128:132] == b"DICM" and may_hold_image(path)
     return "is hidden, as files are while they are copied" if is_slice else None
 

@@ -1,4 +1,4 @@
-"""The header of a DICOM slice: what GDCM reads, and the size of pixels, which it invents where there is none."""
+"""The header of a DICOM slice: what GDCM reads, and the size of pixels, which it invents if there is none."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def read_dicom_folder(folder: Path, series: Chosen = None) -> sitk.Image:
 
 
 def _check_subfolders(folder: Path, series: str) -> None:
-    """Refuse a series of which a part lies in a subfolder."""
+    """Refuse a series with a part in a subfolder."""
     uid = re.compile(rb"(?<![0-9.])" + re.escape(series.encode("utf-8")) + rb"(?![0-9.])")
     for subfolder in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
         with contextlib.suppress(OSError):  # of what may not be opened, no more is known

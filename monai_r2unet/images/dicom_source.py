@@ -1,4 +1,4 @@
-"""The DICOM slices that a segmentation or structure set refers to, mended as far as the standard allows."""
+"""The DICOM slices that a segmentation or structure set refers to, repaired as far as the standard allows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAY_BE_EMPTY", "check_dicom_output", "check_repeated", "slices_of", "source_slices"]
 
-OFF_GRID = 0.25  # of a voxel: what a slice may lie from where the mask has it; DICOM positions are rounded
+OFF_GRID = 0.25  # of a voxel: largest distance of a slice from its place in the mask; DICOM positions are rounded
 # What every object of a study repeats. Empty where the source has none: their values may be unknown (type 2) ...
 MAY_BE_EMPTY = (
     "PatientName",
@@ -82,7 +82,7 @@ def check_dicom_output(
 
 
 def source_slices(source: Path, series: Chosen = None) -> list[pydicom.Dataset]:
-    """The headers of the slices of a DICOM file or series. The first, whose patient and study are repeated, is mended.
+    """The headers of the slices of a DICOM file or series. The first, whose patient and study are copied, is repaired.
 
     Args:
         source: DICOM file, or folder with one series or several.
@@ -175,7 +175,7 @@ def _raise_from_groups(header: pydicom.Dataset) -> None:
 def _mend(header: pydicom.Dataset) -> None:
     """Make valid what is repeated of a header: text as Unicode, dates as digits, empty what is missing or wrong."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about character sets that pydicom does not know, and takes for Latin-1
+        warnings.simplefilter("ignore")  # about character sets that pydicom does not know and treats as Latin-1
         for tag in [tag for tag in sorted(header.keys()) if tag.group in (0x0008, 0x0010, 0x0020)]:
             try:
                 _mend_element(header, header[tag])

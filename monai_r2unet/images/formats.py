@@ -192,7 +192,7 @@ def _metaimage_declared(path: Path) -> Declared:
         return found
     if not data.exists():  # MetaIO writes the slices over each other, under a name that went through C's printf
         raise InputError(
-            f"{path} lacks its voxels, for ITK takes the % in the name {name} for a pattern and loses slices when it "
+            f"{path} lacks its voxels: ITK treats the % in the name {name} as a pattern and loses slices when it "
             "writes them: save the image again as .nrrd, .mha or .nii.gz, or under a name without %"
         )
     return found._replace(header=header + b"ElementDataFile = LOCAL\n")

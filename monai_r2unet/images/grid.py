@@ -11,7 +11,7 @@ __all__ = ["axes_in_mm", "orthonormal", "same_grid", "unlikely_size"]
 
 SAME_GRID = 1e-3  # of a voxel
 LEAST, GREATEST = 0.05, 20.0  # mm: pixels of patients, from micro-CT of a specimen to the coarsest emission tomography
-FARTHEST = 500.0  # mm between slices, which may be a few of a scan
+FARTHEST = 500.0  # mm between slices, which may be a selection from a scan
 
 
 def orthonormal(direction: np.ndarray) -> np.ndarray:

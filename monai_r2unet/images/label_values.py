@@ -1,4 +1,4 @@
-"""The values of a mask as labels: what is no mask, and labels that would be merged or lost, are refused by name."""
+"""The values of a mask as labels; what is not a mask, or would merge or lose labels, is refused by name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NEARLY_GREY = 16  # difference of the channels of an 8-bit colour, as in palette
 
 
 def grey_of(values: npt.NDArray[Any], where: object) -> npt.NDArray[Any]:
-    """One value a pixel of a mask whose last axis holds colours (grey as RGB or RGBA, as paint programs save it).
+    """One value per pixel of a mask whose last axis holds colours (grey as RGB or RGBA, as paint programs save it).
 
     Args:
         values: (..., C), C from 1 to 4; an alpha channel must be opaque.
@@ -33,8 +33,8 @@ def grey_of(values: npt.NDArray[Any], where: object) -> npt.NDArray[Any]:
     colours = np.unique(values.reshape(-1, values.shape[-1]), axis=0)
     if np.ptp(colours.astype(np.int64), axis=1).max() > NEARLY_GREY:
         raise InputError(
-            f"the mask {where} is colour-coded ({len(colours)} colours), expected one value a pixel: save it in grey, "
-            "with the values 0, 1, 2, ..."
+            f"the mask {where} is colour-coded ({len(colours)} colours), expected one value per pixel: save it in "
+            "grey, with the values 0, 1, 2, ..."
         )
     mean: npt.NDArray[Any] = values.mean(axis=-1).round().astype(values.dtype)
     return mean

@@ -33,7 +33,7 @@ def read_nifti(path: Path) -> sitk.Image:
         stream.seek(0)
         image: Any = kind.from_stream(stream)
         shape, header = image.shape, image.header
-        # Several values a voxel, as in probabilities of several labels; any other fifth axis is refused.
+        # Several values per voxel, as in probabilities of several labels; any other fifth axis is refused.
         vector = len(shape) == 5 and shape[3] == 1 and int(header["intent_code"]) == VECTOR
         check_shape(path, shape[:3] if vector else shape)
         expected = math.prod(shape) * header.get_data_dtype().itemsize

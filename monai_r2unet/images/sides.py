@@ -1,4 +1,4 @@
-"""The right and the left lung of a mask that does not tell them apart."""
+"""The right and the left lung of a mask that does not distinguish them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["LEFT", "RIGHT", "sides_of", "split_sides"]
 RIGHT, LEFT = 1, 2
 BODY_ABOVE = -500  # HU
 ACROSS = 25.0  # mm that a part must reach beyond the midline, on either side, to be both lungs at once
-STEP = 1.0  # mm of erosion between attempts to part them, of which there are few also where pixels are metres wide
+STEP = 1.0  # mm of erosion between attempts to separate them; few attempts, even if pixels are metres wide
 MOST_STEPS = 100
-PIXEL = 2.0  # mm, about the pixels in which they are parted: smaller ones only take longer
+PIXEL = 2.0  # mm, about the pixels in which they are separated: smaller ones only take longer
 LEAST = 0.05  # share of a joined part that each lung has
 
 
 def split_sides(ct: sitk.Image, mask: sitk.Image) -> sitk.Image:
     """Label the right and the left lung.
 
-    Each connected part of the mask is on the side of the body's midline on which its centre is. Lungs that touch, as at
-    the anterior junction, are parted by erosion, and what was eroded goes to the nearer of the two. Volumes of single
-    slices far apart, and single slices, work as well.
+    Each connected part of the mask is assigned to the side of the body's midline where its centre lies. Lungs that
+    touch, as at the anterior junction, are separated by erosion, and what was eroded is assigned to the nearer of the
+    two. Volumes of widely spaced slices, and single slices, work as well.
 
     Args:
         ct: CT in HU, 3D, in any orientation.
@@ -57,7 +57,7 @@ def sides_of(hu: npt.NDArray[Any], lungs: npt.NDArray[Any], spacing: Sequence[fl
 
 
 def _midline(hu: npt.NDArray[Any]) -> float:
-    """Column of the body's centre, which arms and table hardly move."""
+    """Column of the body's centre, which arms and table hardly affect."""
     columns = sum(np.count_nonzero(plane > BODY_ABOVE, axis=0) for plane in hu)  # not all at once, for memory
     if not columns.any():
         return (int(hu.shape[2]) - 1) / 2
@@ -109,7 +109,7 @@ def _side(part: npt.NDArray[np.bool_], middle: float) -> int:
 def _distance(inside: npt.NDArray[np.bool_], spacing: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     """Distance in mm to the nearest voxel outside, or for voxels outside, negative, to the nearest inside.
 
-    Beside the array is outside; above and below it, the body goes on.
+    Beside the array is outside; above and below it, the body continues.
     """
     beside = np.pad(inside, ((0, 0), (1, 1), (1, 1)))
     padded = sitk.GetImageFromArray(np.pad(beside, ((1, 1), (0, 0), (0, 0)), mode="edge").astype(np.uint8))

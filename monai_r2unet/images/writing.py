@@ -69,7 +69,7 @@ def write_image(image: sitk.Image, path: Pathlike, *, overwrite: bool = False) -
         try:  # ITK does not report a full disk when it writes NIfTI or NRRD
             read_image_with_notes(temporary)
         except InputError as error:
-            raise OSError("not written to its end") from error
+            raise OSError("not written completely") from error
 
 
 def write_png(picture: sitk.Image, path: Pathlike, *, overwrite: bool = False) -> None:

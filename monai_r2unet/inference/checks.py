@@ -43,9 +43,9 @@ def check_channels(components: int, image_format: dict[str, Any], bundle: str) -
     """
     expected = int(image_format["num_channels"])
     if components != expected:
-        kinds = {1: "one value a voxel, as CT has", 3: "three, as an RGB photograph has"}
+        kinds = {1: "one value per voxel, as CT has", 3: "three, as an RGB photograph has"}
         raise InputError(
-            f"the image has {components} value{'s' if components != 1 else ''} a voxel, but the bundle {bundle!r} "
+            f"the image has {components} value{'s' if components != 1 else ''} per voxel, but the bundle {bundle!r} "
             f"takes {kinds.get(expected, expected)} ({image_format.get('modality', 'unknown modality')}); "
             "choose another bundle or image"
         )
@@ -172,7 +172,7 @@ def implausible_values(image: sitk.Image, image_format: dict[str, Any]) -> str |
 def tilted_slices(image: sitk.Image) -> str | None:
     """A warning if the slices are tilted against the axial plane; otherwise ``None``.
 
-    Nothing is resampled: a volume is cut along that one of its axes that is nearest to the long axis of the body, see
+    Nothing is resampled: a volume is cut along whichever of its axes is nearest to the long axis of the body, see
     :func:`~monai_r2unet.images.slices.axial_axis`. A rotation within the slices does not tilt them.
 
     Args:
@@ -185,8 +185,8 @@ def tilted_slices(image: sitk.Image) -> str | None:
     if tilt <= MAXIMUM_TILT:
         return None
     return (
-        f"the slices of the volume that are nearest to axial are tilted by {tilt:.0f} degrees, and the network knows "
-        "axial slices only; the result cannot be trusted: resample the volume along the axes of the body"
+        f"the slices of the volume that are nearest to axial are tilted by {tilt:.0f} degrees, and the network was "
+        "trained on axial slices only; the result cannot be trusted: resample the volume along the axes of the body"
     )
 
 
@@ -244,7 +244,7 @@ def scale_by_hand(scale: float | str, shape: tuple[int, ...], diameter: float) -
     if min(sides) < MINIMUM_SIDE or max(sides) > MAXIMUM_SIDE:
         raise InputError(
             f"with a scale of {scale} the network would see {sides[0]} x {sides[1]} pixels, expected {MINIMUM_SIDE} to "
-            f"{MAXIMUM_SIDE} a side; it knows fields of view that are {diameter:g} pixels wide"
+            f"{MAXIMUM_SIDE} a side; it was trained on fields of view that are {diameter:g} pixels wide"
         )
     return factor
 

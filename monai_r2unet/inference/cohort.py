@@ -116,7 +116,7 @@ def segment_cohort(
             raise InputError(f"masks cannot end with {ending!r}, expected one of {', '.join(MASK_ENDINGS)}")
     for what, folder in list(wanted.items())[1:]:
         if folder.resolve() == dest.resolve():
-            raise InputError(f"{folder} is the folder of the masks: give {what} a folder of their own")
+            raise InputError(f"{folder} is the folder of the masks: give {what} a separate folder")
     if report is not None:
         check_report(Path(report))
     for what, folder in wanted.items():
@@ -162,7 +162,7 @@ def segment_cohort(
 
 
 def _recorded(result: CaseResult, dest: Path) -> CaseResult:
-    """Write the record of a case; the result, which says so where that failed."""
+    """Write the record of a case; returns the result, which notes if that failed."""
     try:
         write_record(result, dest)
     except OutputError as error:  # whether other files can be written, the table will show
@@ -172,7 +172,7 @@ def _recorded(result: CaseResult, dest: Path) -> CaseResult:
 
 def _make_folder(folder: Path, source: Path, what: str) -> None:
     if folder.resolve() == source.resolve():
-        raise InputError(f"{folder} is the folder of the images: give {what} a folder of their own")
+        raise InputError(f"{folder} is the folder of the images: give {what} a separate folder")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file, expected a folder for {what}: choose another name")
     if named_like_a_file(folder):
@@ -183,7 +183,7 @@ def _make_folder(folder: Path, source: Path, what: str) -> None:
     try:
         (folder / RECORDS if what == "the masks" else folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"the folder {folder} cannot be made ({error.strerror}): choose another one") from error
+        raise InputError(f"the folder {folder} cannot be created ({error.strerror}): choose another one") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"the folder {folder} is not writable: choose another one or change its permissions")
 

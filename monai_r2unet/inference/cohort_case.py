@@ -48,7 +48,7 @@ class Settings:
 
 
 def files_of(case: Case, output: Path, settings: Settings) -> list[Path]:
-    """The files that a case is complete with."""
+    """The files that make a case complete."""
     files = masks_of(case, output, settings)
     if settings.maps is not None:
         files.append(settings.maps / f"{case.name}{MAP_ENDING}")

@@ -146,7 +146,7 @@ def write_tables(
 
 
 def _row(record: CaseResult) -> dict[str, Any]:
-    """A case in the table; with several labels, voxels and mL of each in columns of its own. And their densities."""
+    """A case's row in the table: voxels, mL and densities; several labels have separate columns."""
     row = {column: getattr(record, column) for column in COLUMNS}
     labels = record.details.get("labels", [])
     for label in labels if len(labels) > 1 else []:

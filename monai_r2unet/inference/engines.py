@@ -76,7 +76,7 @@ class OpenVINONetwork(nn.Module):
         if size not in self._compiled:
             try:
                 self._compiled[size] = self._compile_anew(image.float().contiguous())
-            except Exception as error:  # of any kind, from torch or OpenVINO
+            except Exception as error:  # any kind, from torch or OpenVINO
                 if is_out_of_memory(error):
                     raise
                 raise InputError(
@@ -89,7 +89,7 @@ class OpenVINONetwork(nn.Module):
         return self._compiled[size]
 
     def _compile_anew(self, image: torch.Tensor) -> Any:
-        # Traced and not exported, which takes three times as long; for one size, as a trace holds for no other where a
+        # Traced and not exported, which takes three times as long; for one size, as a trace is valid for no other if a
         # network looks at the size. Frozen, the graph has a third of the nodes, and OpenVINO reads it as much faster.
         # In float32: the caller may have switched on a lower precision, which OpenVINO applies itself.
         with warnings.catch_warnings(), torch.autocast("cpu", enabled=False):
@@ -139,7 +139,7 @@ class ONNXRuntimeNetwork(nn.Module):
             return run_onnx(self._session, images.detach())
         except MemoryError:
             raise
-        except Exception as error:  # of any kind
+        except Exception as error:  # any kind, from torch or ONNX Runtime
             raise InputError(
                 f"ONNX Runtime cannot run this {type(self.network).__name__} on images of {tuple(images.shape[1:])} "
                 f"({first_line(error)}): use the engine torch"
@@ -176,7 +176,7 @@ def check_engine(engine: str, device: str) -> str:
         InputError: if the engine is unknown, or does not run on the device.
     """
     if engine not in ENGINES:
-        raise InputError(f"unknown engine {engine!r}; there are: {', '.join(ENGINES)}")
+        raise InputError(f"unknown engine {engine!r}; available: {', '.join(ENGINES)}")
     if not ENGINES[engine].cpu_only:
         return device
     if device not in ("auto", "cpu"):

@@ -94,7 +94,7 @@ def to_torchscript(network: nn.Module) -> torch.jit.ScriptModule:
     try:
         with _quiet():
             scripted: torch.jit.ScriptModule = torch.jit.script(network.eval())
-    except Exception as error:  # of many kinds
+    except Exception as error:  # exporters raise many kinds
         raise InputError(
             f"{type(network).__name__} cannot be brought into TorchScript ({first_line(error)}): use another format"
         ) from error
@@ -128,7 +128,7 @@ def to_onnx(network: nn.Module, channels: int, dimensions: int, metadata: dict[s
                 output_names=[OUTPUT],
                 dynamic_shapes=(axes,),
             )
-    except Exception as error:  # of many kinds
+    except Exception as error:  # exporters raise many kinds
         raise InputError(
             f"{type(network).__name__} cannot be exported to ONNX ({first_line(error)}): use another format"
         ) from error
@@ -152,8 +152,8 @@ def onnx_session(model: bytes | Path) -> Any:
     source = model if isinstance(model, bytes) else str(model)
     try:
         return runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # of many kinds
-        raise InputError(f"ONNX Runtime does not take the network ({first_line(error)})") from error
+    except Exception as error:  # ONNX Runtime raises many kinds
+        raise InputError(f"ONNX Runtime does not accept the network ({first_line(error)})") from error
 
 
 def run_onnx(session: Any, images: torch.Tensor) -> torch.Tensor:

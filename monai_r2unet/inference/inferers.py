@@ -52,9 +52,9 @@ class MixedPrecisionInferer(SimpleInferer):
 class SliceBySliceInferer(Inferer):
     """Run a 2D network over every slice of a volume, or over a picture, batch by batch on the network's device.
 
-    Each slice is scaled (``slice_transform``), fitted into ``slice_size`` pixels without changing its aspect in mm, and
-    segmented; then its probabilities are resized back. Only one batch of slices is floating point at a time. If the
-    device runs out of memory, the batch is halved, down to one slice.
+    Each slice is scaled (``slice_transform``), fitted into ``slice_size`` pixels without changing its aspect ratio in
+    mm, and segmented; then its probabilities are resized back. Only one batch of slices is floating point at a time. If
+    the device runs out of memory, the batch is halved, down to one slice.
 
     Args:
         slice_size: Side in pixels of the network's square training images; ``None``: every slice keeps its size, for
@@ -75,8 +75,8 @@ class SliceBySliceInferer(Inferer):
             ``None``: one pass.
         mirror: Average the logits of each slice and its three mirror images, in four times the time. For networks
             trained with mirrored images.
-        min_extent: Least extent in mm of the square of ``slice_size`` pixels: slices with a narrower field of view are
-            padded, not magnified. ``None``: every slice fills the square.
+        min_extent: Minimum extent in mm of the square of ``slice_size`` pixels: slices with a narrower field of view
+            are padded, not magnified. ``None``: every slice fills the square.
         beyond: Values of the padding, (air, soft tissue) after ``slice_transform``, see
             `monai_r2unet.transforms.fit.fit_in_plane`. ``None``: zeros, on the far side.
         fov_diameter: Diameter in pixels of the field of view in the network's training photographs: fundus photographs
@@ -148,8 +148,8 @@ class SliceBySliceInferer(Inferer):
         """Segment a volume or a picture. Several threads may use one inferer.
 
         Args:
-            inputs: One volume (1, C, X, Y, Z), slices along Z, or one picture (1, C, X, Y); any dtype. A
-                MetaTensor's spacing sets the aspect of a volume.
+            inputs: One volume (1, C, X, Y, Z), slices along Z, or one picture (1, C, X, Y); any dtype. A MetaTensor's
+                spacing sets the aspect ratio of a volume.
             network: Network that maps (N, C, size, size) to logits (N, K, size, size).
             *args: Passed on to the network.
             probabilities: Return probabilities even if there is a ``threshold``.
@@ -208,7 +208,7 @@ class SliceBySliceInferer(Inferer):
         """Resizing factors of ``slices`` (N, C, X, Y) before the network; empty without a ``fov_diameter``."""
         if self.fov_diameter is None:
             if given is not None:
-                raise ValueError("scale is given, but the inferer has no fov_diameter that it could stand for")
+                raise ValueError("scale is given, but the inferer has no fov_diameter that it could replace")
             return []
         if given is not None:
             if len(given) != len(slices):
@@ -256,7 +256,7 @@ class SliceBySliceInferer(Inferer):
                 self._fitting[key] = batch_size
             elif device.type != "cpu" and self.cpu_fallback:
                 del full  # with it the failed batch
-                warnings.warn(f"{device} has not enough memory for one slice: continued on the CPU", stacklevel=4)
+                warnings.warn(f"{device} does not have enough memory for one slice: continued on the CPU", stacklevel=4)
                 device, batch_size = torch.device("cpu"), self.batch_size
                 network = copy_on_cpu(network)  # the caller's stays where it is
                 continue

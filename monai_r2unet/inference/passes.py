@@ -12,7 +12,7 @@ __all__ = ["filled", "in_windows", "mirrored"]
 
 
 def filled(network: Callable[..., torch.Tensor], count: int) -> Callable[..., torch.Tensor]:
-    """The network for batches that are filled with zeros up to ``count`` images, without the results of these."""
+    """The network for batches that are filled with zeros up to ``count`` images, without the results for the zeros."""
 
     def run(images: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         missing = count - len(images)

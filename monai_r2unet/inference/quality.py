@@ -1,4 +1,4 @@
-"""A look at a case: its picture, and how much its mask is to be doubted."""
+"""Quality control of a case: its picture, and how doubtful its mask is."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ FACTS = {
 
 
 def doubt(result: Segmentation) -> float:
-    """How much a mask is to be doubted, from 0 to 1, by its own probabilities.
+    """How doubtful a mask is, from 0 to 1, judged by its own probabilities.
 
-    1 - 2 sum(p m) / (sum(p) + sum(m)), the Dice that is to be expected if each probability p is right, averaged over
-    the labels that are in the mask m or expected to be; 1 for an empty mask.
+    1 - 2 sum(p m) / (sum(p) + sum(m)), the Dice to be expected if each probability p is right, averaged over the labels
+    that are, or are expected to be, in the mask m; 1 for an empty mask.
 
     Args:
         result: The result, with its probabilities.
     """
     if result.probabilities is None:
-        raise ValueError("the doubt is in the probabilities: segment with probabilities=True")
+        raise ValueError("the doubt is computed from the probabilities: segment with probabilities=True")
     if not result.voxels:
         return 1.0
     mask = sitk.GetArrayViewFromImage(result.mask)

@@ -50,8 +50,8 @@ class PageEntry:
 def write_quality_page(title: str, entries: Sequence[PageEntry], folder: Path) -> None:
     """Write ``index.html`` atomically into a folder that holds the pictures.
 
-    Failed cases come first, then the others by falling doubt. The page refers to nothing but its pictures, so that it
-    can be read without a network, and moved with its folder.
+    Failed cases come first, then the others in decreasing order of doubt. The page refers to nothing but its pictures,
+    so that it can be read without a network, and moved with its folder.
 
     Args:
         title: The page's title.

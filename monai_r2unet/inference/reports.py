@@ -39,9 +39,9 @@ def densities(image: sitk.Image, result: Segmentation, bundle: Bundle) -> dict[s
 def describe_result(
     image: sitk.Image, result: Segmentation, bundle: Bundle, notes: Sequence[str], seconds: Mapping[str, float]
 ) -> dict[str, Any]:
-    """Size, spacing in mm, foreground and labels in voxels and mL (``None`` of a picture), scale, warnings, seconds.
+    """Size, spacing in mm, foreground and labels in voxels and mL (``None`` for a picture), scale, warnings, seconds.
 
-    And the densities of each label, if the bundle asks for them.
+    Also the densities of each label, if the bundle asks for them.
 
     Args:
         image: The segmented image.

@@ -248,7 +248,7 @@ class Segmenter:
         if (self.channels > 1) != inferer.softmax:
             few = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
             expected = (
-                "softmax false, for a sigmoid" if self.channels == 1 else "softmax true, for labels do not overlap"
+                "softmax false, for a sigmoid" if self.channels == 1 else "softmax true, because labels do not overlap"
             )
             raise InputError(
                 f"damaged bundle: the metadata of {self.bundle.name!r} name {len(names)} label{'s'[: len(names) > 1]} "
@@ -277,7 +277,7 @@ class Segmenter:
         if diameter is None:
             if scale is not None:
                 raise InputError(
-                    f"a scale is given, but the bundle {self.bundle.name!r} does not go by the field of view of a "
+                    f"a scale is given, but the bundle {self.bundle.name!r} does not use the field of view of a "
                     "photograph: leave it out"
                 )
             return None, []

@@ -30,7 +30,7 @@ def densitometry(image: sitk.Image, mask: sitk.Image, labels: Mapping[int, str])
     Args:
         image: CT in HU, 3D.
         mask: Label map on the image's grid, 0 background.
-        labels: Name of each label by its value. Of several, ``"total"`` stands for all together.
+        labels: Name of each label by its value. If there are several, ``"total"`` stands for all together.
 
     Returns:
         For each name:

@@ -1,7 +1,7 @@
-"""The measures of several labels that do not overlap: each label by itself, their mean, and what is taken for what.
+"""The measures of several labels that do not overlap: each label by itself, their mean, and the confusions.
 
-All come from one confusion table, rows the reference, columns the prediction, background first. A label's own counts
-take every other value for its background. The mean over labels leaves out labels that neither mask holds.
+All come from one confusion table, rows the reference, columns the prediction, background first. The counts of a label
+treat every other value as background. The mean over labels leaves out labels that occur in neither mask.
 """
 
 from __future__ import annotations

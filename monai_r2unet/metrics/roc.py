@@ -1,4 +1,5 @@
-"""ROC curves of foreground probabilities: the area, exact or from a histogram that adds up over any amount of data."""
+"""ROC curves of foreground probabilities: the area, exact or from a histogram that can be summed over any amount of
+data."""
 
 from __future__ import annotations
 

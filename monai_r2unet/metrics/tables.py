@@ -52,7 +52,7 @@ def format_summary(summary: Mapping[str, Any]) -> str:
 
 
 def _format_labels(summary: Mapping[str, Any]) -> str:
-    """The mean over labels beside each label, the Dice of each image, and what was taken for what."""
+    """The mean over labels next to each label, the Dice of each image, and the confusion table."""
     labels: Mapping[str, Any] = summary["labels"]
     first = next(iter(labels.values()))
     count = len(first["cases"])

@@ -75,7 +75,7 @@ class RecurrentConvolution(nn.Module):
         if recurrences < 0:
             raise ValueError(f"recurrences (the paper's t) must be 0 or more, got {recurrences}")
         if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd, so that the size stays, got {kernel_size}")
+            raise ValueError(f"kernel_size must be odd, so that the size is preserved, got {kernel_size}")
         if recurrence == "tied" and in_channels != out_channels:
             raise ValueError(
                 f"recurrence='tied' applies one kernel to input and state, so in_channels ({in_channels}) must equal "
@@ -137,8 +137,8 @@ class RecurrentUnit(nn.Module):
         out_channels: Channels of the output.
         residual: ``"input"``: adds the input, projected by a 1x1 convolution if the channels differ, to the output of
             the RCLs, ``x + F(x)`` (Eq. 3, which needs equal channels); ``"shortcut"``: adds a 1x1 convolution and norm
-            of the input to the output of the RCLs, and activates after the addition (the usual ResU-Net); ``None``: no
-            residual.
+            of the input to the output of the RCLs, and activates after the addition (as ResU-Net usually does);
+            ``None``: no residual.
         layers: Number of consecutive RCLs; not specified in the paper, 2 in popular re-implementations.
         **layer: Arguments passed to :class:`RecurrentConvolution`.
 

@@ -1,4 +1,4 @@
-"""Devices that compute: a name is one thing, a working device another, and one with memory to spare a third."""
+"""Torch devices by name: whether they work, and whether an error means that their memory is full."""
 
 from __future__ import annotations
 

@@ -96,8 +96,8 @@ def load_weights(network: nn.Module, path: str | os.PathLike[str], expected_sha2
     spoilt = [name for name, value in _tensors(weights) if value.is_floating_point() and not value.isfinite().all()]
     if spoilt:
         raise InputError(
-            f"damaged weights: {path} holds numbers that are NaN or infinite (in {spoilt[0]}), with which a network "
-            "finds nothing; take a checkpoint from before the training diverged"
+            f"damaged weights: {path} holds numbers that are NaN or infinite (in {spoilt[0]}), so the network would "
+            "find nothing; use a checkpoint from before the training diverged"
         )
     try:
         network.load_state_dict(weights)

@@ -1,4 +1,4 @@
-"""Whether a network and a loss fit the data, tried on one example before a training changes anything."""
+"""Whether a network and a loss fit the data, tried on one example before training changes anything."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["check_example", "example_of"]
 
 
 def example_of(dataset: Any) -> Mapping[str, Any]:
-    """The first item of a data set, or of a `PatchDataset` the first patch; random numbers stay as they were."""
+    """The first item of a data set, or the first patch of a `PatchDataset`; the random state is not changed."""
     if not isinstance(dataset, IterableDataset):
         item: Mapping[str, Any] = dataset[0]
         return item
@@ -27,12 +27,12 @@ def example_of(dataset: Any) -> Mapping[str, Any]:
 def check_example(
     example: Mapping[str, Any], network: nn.Module, loss: Callable[..., Any], device: torch.device
 ) -> None:
-    """Check that the network takes an image, and the loss the network's output beside the mask.
+    """Check that the network accepts an image, and that the loss accepts the network's output and the mask.
 
     Draws no random numbers and leaves the network's statistics alone.
 
     Args:
-        example: An item of the validation: ``"image"`` (C, ...) and ``"label"`` (1, ...).
+        example: An item of the validation data: ``"image"`` (C, ...) and ``"label"`` (1, ...).
         network: The network in training, perhaps wrapped for several processes.
         loss: The training's loss.
         device: Device of the network.

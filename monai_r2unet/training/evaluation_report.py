@@ -51,8 +51,8 @@ class EvaluationReport:
         exact_auc: Keep every probability for the exact ROC AUC, 4 bytes per pixel, instead of a histogram.
         find_threshold: Also report the threshold with the highest pooled Dice, inside the field of view if there is
             one. For validation data only: choosing the threshold on test data is optimistic.
-        labels: Names of the labels, if there are several: each is measured by itself, with the mean over labels and
-            what is taken for what. Thresholds play no part then.
+        labels: Names of the labels, if there are several: each is measured by itself, with the mean over labels and the
+            confusion table. Thresholds are then not used.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class EvaluationReport:
         if inside and inside != total:
             raise InputError(
                 f"{inside} of {total} images have a field of view in the data list; "
-                "add the missing ones or take them all out"
+                "add the missing ones or remove them all"
             )
         if len(self.labels) > 1:
             summary = whole = self.labelled.summary()

@@ -279,18 +279,18 @@ def attach(
     resume_from: str,
     writes: bool,
 ) -> None:
-    """Attach what a training stops, is saved, resumed and reported by; the last step of a bundle's ``initialize``.
+    """Attach the handlers that stop, save, resume and report a training; the last step of a bundle's ``initialize``.
 
     Args:
         trainer: The training's engine.
         evaluator: The engine of its validation.
-        early_stop: Ends the training where validation no longer improves.
+        early_stop: Ends the training when validation no longer improves.
         best_saver: Saves the weights of the best epoch.
         report: Reports the training.
         resume_saver: Saves a checkpoint after each epoch.
         resume_loader: Loads the checkpoint ``resume_from``.
-        resume_dir: Folder of the checkpoints; those of an earlier training are set aside where this one starts anew,
-            and so are its weights and results.
+        resume_dir: Folder of the checkpoints; those of an earlier training are set aside if this one starts anew, and
+            so are its weights and results.
         resume_from: Checkpoint to resume from; empty for a new training.
         writes: Whether this process writes the files: the first of a job.
 

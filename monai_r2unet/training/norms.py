@@ -15,11 +15,11 @@ __all__ = ["NormStatistics"]
 
 
 class NormStatistics:
-    """Estimate the running statistics of batch norm anew at the end of each epoch, before it is validated.
+    """Re-estimate the running statistics of batch norm at the end of each epoch, before it is validated.
 
-    The running averages lag behind the weights. In an epoch of some twenty steps they describe a network that no
-    longer exists, and its validation Dice is anything from 0 to 0.4 although the network has learnt. A few batches that
-    the epoch ended with, without gradients, give statistics that fit.
+    The running averages lag behind the weights. In an epoch of some twenty steps they describe a network that no longer
+    exists, and its validation Dice is anything from 0 to 0.4 although the network has learnt. The last few batches of
+    the epoch, run again without gradients, give statistics that fit.
 
     Args:
         network: The network in training.

@@ -40,9 +40,9 @@ def check_training_options(
         batch_size: Images in a batch.
         val_interval: Epochs between validations.
         resume: Whether to resume.
-        freeze_norm: Whether the statistics of the batch norms stay.
+        freeze_norm: Whether the statistics of the batch norms are frozen.
         lr: Learning rate.
-        patience: Validations without a better one after which the training ends.
+        patience: Number of validations without improvement after which the training ends.
         sizes: Sides in pixels of what the network sees, by the names of their options; None for the images' own.
         network_name: A class in `monai_r2unet.networks.nets`; None: the configuration names another.
         device: Device of the training.
@@ -50,7 +50,7 @@ def check_training_options(
 
     Raises:
         InputError: a number is not a positive integer, a switch neither True nor False, ``resume`` neither a switch
-            nor ``"auto"``; there is no such network or device; or the folder cannot be made.
+            nor ``"auto"``; there is no such network or device; or the folder cannot be created.
     """
     numbers = (("epochs", epochs, 1), ("batch_size", batch_size, 1), ("val_interval", val_interval, 1))
     sides = [(name, side, MINIMUM_SIDE) for name, side in (sizes or {}).items() if side is not None]
@@ -62,7 +62,7 @@ def check_training_options(
     for name, switch, other in (("freeze_norm", freeze_norm, ()), ("resume", resume, ("auto",))):
         if not isinstance(switch, bool) and switch not in other:
             choices = " or ".join(("True", "False", *other))
-            raise InputError(f"{name} is {switch!r}, expected {choices}, with the capital that Python writes")
+            raise InputError(f"{name} is {switch!r}, expected {choices}, capitalised as in Python")
     _check_network(network_name)
     working_device(device)
     if output_dir is not None:

@@ -64,13 +64,13 @@ def _state(path: str, part: str) -> dict[str, Any]:
     """A part of a checkpoint.
 
     Raises:
-        InputError: the file is damaged, or no checkpoint of a training.
+        InputError: the file is damaged, or not a training checkpoint.
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)[part]
     except Exception as error:  # torch raises many kinds on damaged files
         raise InputError(
-            f"{path} is no checkpoint of a training, or damaged ({first_line(error)}): start without resume"
+            f"{path} is not a training checkpoint, or is damaged ({first_line(error)}): start without resume"
         ) from error
     return state
 

@@ -1,4 +1,4 @@
-"""A training's output folder as a bundle of its own: what the training was given reaches use."""
+"""Make the output folder of a training a bundle, with the settings that the training was given."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ COPIED = ("LICENSE", "docs/data_license.txt", "configs/logging.conf", "logging.c
 
 
 class TrainedBundle:
-    """Write a complete bundle into the output folder of a training: ``segment --bundle FOLDER`` and all else take it.
+    """Write a complete bundle into the output folder of a training, for ``segment --bundle FOLDER`` and all else.
 
-    Its configurations are those of the bundle that was trained, with the network and the settings that the training
-    was given, such as ``--recurrences`` and ``--slice_size``: weights alone would need the same options again, or load
-    and be wrong. Its metadata have the weights' checksum, the validation's measures and the versions.
+    Its configurations are those of the bundle that was trained, with the network and the settings that the training was
+    given, such as ``--recurrences`` and ``--slice_size``: weights alone would need the same options again, or would
+    load and give wrong masks. Its metadata have the weights' checksum, the validation's measures and the versions.
 
     Args:
         root: Folder of the bundle that is trained.
@@ -70,7 +70,7 @@ class TrainedBundle:
         for path in (dest / "metadata.json", dest / "configs" / "metadata.json"):
             write_json(described, path)
         title = described.get("name", dest.name)
-        card = f"# {title}: a training\n\nOf the bundle `{self.root.name}`; `results.json` has its facts.\n"
+        card = f"# {title}: a training run\n\nOf the bundle `{self.root.name}`; `results.json` has the details.\n"
         with written_whole(dest / "docs" / "README.md", ".md") as temporary:
             temporary.write_text(card, encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""Transforms of masks of volumes for a bundle's postprocessing: what is no lung goes, and the lungs are told apart."""
+"""Postprocessing of a volume's mask in a bundle: remove what is not lung, and separate the right lung from the left."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class RemoveIslands(Transform):
     MONAI's ``KeepLargestConnectedComponent`` would remove a lung that consolidation or the edge of the scan has cut in
     two, and neither it nor ``RemoveSmallObjects`` gives a patch of one lung back to the lung around it.
 
-    A single slice is left as it is: whether a part is an island is not to be seen in it.
+    A single slice is left as it is, because it does not show whether a part is an island.
 
     Args:
-        least_share: Least size of a part that is kept, as a share of all foreground voxels, from 0 to 1.
+        least_share: Smallest size of a part that is kept, as a share of all foreground voxels, from 0 to 1.
     """
 
     def __init__(self, least_share: float) -> None:
@@ -47,7 +47,7 @@ class RemoveIslandsd(MapTransform):
 
     Args:
         keys: Keys of the masks, (1, X, Y, Z).
-        least_share: Least size of a part that is kept, as a share of all foreground voxels, from 0 to 1.
+        least_share: Smallest size of a part that is kept, as a share of all foreground voxels, from 0 to 1.
         allow_missing_keys: Skip missing keys.
     """
 
@@ -106,8 +106,8 @@ class RemoveBesideBodyd(_OnCTd):
 class SplitSidesd(_OnCTd):
     """Give the right lung the value 1 and the left lung 2; see :func:`monai_r2unet.images.sides.split_sides`.
 
-    So the network learns from masks that do not tell the lungs apart, which most data sets have. And the side of a
-    voxel is that of the part of the lungs that it belongs to in 3D, which a slice alone does not show.
+    So the network can learn from masks that do not distinguish the lungs, as in most data sets. The side of a voxel is
+    that of its connected part in 3D, which a single slice does not show.
     """
 
     def labels_of(self, hu: npt.NDArray[Any], labels: Labels, spacing: Sequence[float]) -> Labels:

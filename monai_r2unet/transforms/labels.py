@@ -17,15 +17,15 @@ __all__ = ["LabelValuesd"]
 
 
 class LabelValuesd(MapTransform):
-    """Give masks the values 0 to ``labels``, float32; refuse what would merge labels or lose them.
+    """Give masks the values 0 to ``labels``, float32; refuse masks that would merge or lose labels.
 
-    In place of ``AsDiscreted``, which takes any value above a threshold for the one label. See
+    In place of ``AsDiscreted``, which treats any value above a threshold as the one label. See
     `monai_r2unet.images.label_values.checked_labels`.
 
     Args:
         keys: Keys of the masks (C, X, Y[, Z]); several channels must be equal, as of a grey picture saved as RGB.
         labels: Number of labels; 1: foreground is 1, whatever its value was.
-        as_one: Take all of them for one label, 1, once they are checked.
+        as_one: Treat all of them as one label, 1, once they are checked.
         allow_missing_keys: Skip missing keys.
     """
 
@@ -40,7 +40,7 @@ class LabelValuesd(MapTransform):
         """Replace each of ``keys`` by the mask (1, X, Y[, Z]).
 
         Raises:
-            InputError: it is no mask, or has other labels.
+            InputError: it is not a mask, or has other labels.
         """
         checked = dict(data)
         for key in self.key_iterator(checked):

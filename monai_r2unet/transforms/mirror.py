@@ -1,4 +1,4 @@
-"""Mirror images of what has a right and a left side."""
+"""Mirror images of anatomy with a right and a left side."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ class R2UNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._update()
 
     def onBundleAnswer(self, answer: Answer) -> None:
-        """Called when the worker has looked at a bundle that is being added."""
+        """Called when the worker has examined a bundle that is being added."""
         self.bundleMenu.answered(answer)
 
     # ---- events of a training ----

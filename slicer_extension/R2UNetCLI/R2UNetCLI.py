@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--python", default="")
     options = parser.parse_args()
     if not options.bundle:
-        print("error: no bundle was named; 'monai-r2unet list' shows those there are", file=sys.stderr)
+        print("error: no bundle was named; 'monai-r2unet list' shows the available ones", file=sys.stderr)
         return 1
     run = {
         "cmd": "run",

@@ -102,7 +102,7 @@ def test_folders_that_are_no_bundles(
     for name, words in {
         "./nothing": "nothing is not a bundle, expected a folder with configs/inference.json",
         "none/lung": "none/lung is not a bundle",
-        "nothing": "unknown bundle 'nothing'; there are: ",
+        "nothing": "unknown bundle 'nothing'; available: ",
     }.items():
         code, err = run(["segment", "ct.nrrd", "mask.nrrd", "--bundle", name, "--trust-bundle"], capsys, monkeypatch)
         assert code == 2

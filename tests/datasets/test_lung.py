@@ -268,7 +268,7 @@ def test_float_values_are_rounded_and_clipped_to_int16() -> None:
     ("image", "mask", "message"),
     [
         (ct(), mask_of(ct((7, 6, 4))), r"sizes, \(7, 6, 5\) and \(7, 6, 4\)"),
-        (ct(), sitk.Image([7, 6, 5], sitk.sitkUInt8), "apart in space"),
+        (ct(), sitk.Image([7, 6, 5], sitk.sitkUInt8), "differ in position"),
         (ct() + 1024, mask_of(ct()), "or add an offset to its values with rescale_intercept=-1024"),
         (sitk.GetImageFromArray(np.full((1, 2, 2), np.nan)), sitk.Image([2, 2, 1], sitk.sitkUInt8), "not numbers"),
     ],
@@ -456,7 +456,7 @@ def test_contours_without_pydicom_say_how_to_get_it(tmp_path: Path, monkeypatch:
         ({"Heart": [box(1, 3, 1, 6, 1)], "Cord": []}, "1.2.3.4", "no structure named as a lung, it has Cord, Heart"),
         ({"Lung_L": [box(1, 3, 1, 6, 1.5)]}, "1.2.3.4", "Lung_L .* does not lie on a slice"),
         ({"Lung_L": [box(1, 3, 1, 6, 40)]}, "1.2.3.4", "enclose no voxel"),
-        ({"Lung_L": [box(1, 3, 1, 6, 1)]}, "1.2.3.8", "was drawn on a CT series .*that is not there"),
+        ({"Lung_L": [box(1, 3, 1, 6, 1)]}, "1.2.3.8", "was drawn on a CT series .*that is missing"),
     ],
 )
 def test_contours_that_do_not_fit_are_refused(tmp_path: Path, contours: dict, uid: str, message: str) -> None:
@@ -614,7 +614,7 @@ def test_an_interrupted_run_resumes_without_redoing_or_overwriting(tmp_path: Pat
 def test_files_of_somebody_else_are_not_overwritten(tmp_path: Path) -> None:
     write_pairs(tmp_path / "in", ["a"])
     write(ct((3, 3, 3)), tmp_path / "out/images/a.nii.gz")
-    with pytest.raises(InputError, match=r"exist from before and do not fit"):
+    with pytest.raises(InputError, match=r"already exist and do not match"):
         prepare(tmp_path / "in", tmp_path / "out")
     assert sitk.ReadImage(str(tmp_path / "out/images/a.nii.gz")).GetSize() == (3, 3, 3)
 

@@ -249,7 +249,7 @@ def test_whole_photographs_for_validation() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"image": (1, 8, 8)}, ["image 0.png has 1 values a pixel, expected 3", "convert it to RGB"]),
+        ({"image": (1, 8, 8)}, ["image 0.png has 1 values per pixel, expected 3", "convert it to RGB"]),
         ({"label": (1, 8, 7)}, ["image 0.png has 8 x 8 pixels but its label 0_l.png has 8 x 7"]),
         ({"fov": (1, 9, 8)}, ["its fov 0_f.png has 9 x 8"]),
     ],

@@ -60,7 +60,7 @@ def write_troubled(folder: Path) -> dict[str, str]:
         "series": "IM3.dcm",  # a part of a series may not be lost
         "unmeasured.nrrd": "does not say how large its voxels are",  # no one measured 1 mm
         "packed.nrrd": "expected raw, gzip, ascii or hex",  # not damaged, but packed otherwise
-        "half%.mhd": "ITK takes the % in the name",  # nor is this one damaged
+        "half%.mhd": "ITK treats the % in the name",  # nor is this one damaged
     }
 
 

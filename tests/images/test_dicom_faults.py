@@ -299,7 +299,7 @@ def test_a_slice_without_thickness_is_warned_of(tmp_path: Path) -> None:
     image, notes = read_image_with_notes(series(tmp_path / "ct", edit, count=1))
     assert image.GetSpacing() == (0.7, 0.8, 1)
     assert len(notes) == 1
-    assert notes[0].endswith("is a slice without thickness, so millilitres of it are those of 1 mm")
+    assert notes[0].endswith("has no slice thickness, so millilitres are computed for 1 mm")
     assert read_image_with_notes(series(tmp_path / "ct", edit, count=2))[1] == []  # from their positions
 
 

@@ -226,7 +226,7 @@ def test_a_percent_sign_in_the_name_of_the_data_is_no_damage(tmp_path: Path) -> 
         renamed.unlink()
     sitk.WriteImage(image, str(tmp_path / "dose 50%.mhd"))  # of five slices ITK leaves one
     with pytest.raises(
-        InputError, match=r"dose 50%\.mhd lacks its voxels, for ITK takes the % in the name .* for a pattern"
+        InputError, match=r"dose 50%\.mhd lacks its voxels: ITK treats the % in the name .* as a pattern"
     ):
         read_image(tmp_path / "dose 50%.mhd")
 
@@ -261,9 +261,7 @@ def test_a_flat_image_is_warned_of(tmp_path: Path) -> None:
         sitk.WriteImage(image, str(tmp_path / f"a{ending}"))
         found, notes = read_image_with_notes(tmp_path / f"a{ending}")
         assert found.GetSize() == (7, 6, 1)
-        assert notes == [
-            f"{tmp_path / f'a{ending}'} is a slice without thickness, so millilitres of it are those of 1 mm"
-        ]
+        assert notes == [f"{tmp_path / f'a{ending}'} has no slice thickness, so millilitres are computed for 1 mm"]
     write_image(image, tmp_path / "b.nii.gz")  # silently: what is written is not measured
     assert values(read_image_with_notes(nifti(tmp_path / "c.nii", voxels=VOXELS[..., :1]))[0]).shape == (1, 6, 5)
 

@@ -219,14 +219,14 @@ def test_the_worker_loads_anew_for_another_engine(tmp_path: Path, monkeypatch: p
             assert runner.loaded is not None
             assert runner.loaded[1].engine == ("openvino", "torch")[number - 1]
     assert (event, content["code"]) == ("error", "input")
-    assert content["message"] == "unknown engine 'tensorrt'; there are: torch, openvino, onnxruntime, torchscript"
+    assert content["message"] == "unknown engine 'tensorrt'; available: torch, openvino, onnxruntime, torchscript"
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
 
 
 def test_unknown_engines_and_devices_are_refused() -> None:
-    with pytest.raises(InputError, match=r"unknown engine 'banana'; there are: torch, openvino, .*, torchscript$"):
+    with pytest.raises(InputError, match=r"unknown engine 'banana'; available: torch, openvino, .*, torchscript$"):
         Segmenter("lung", "cpu", engine="banana")
     for device in ("cuda:0", "cuda", "mps"):
         with pytest.raises(InputError, match=f"'openvino' runs on the CPU only, got device '{device}': use"):

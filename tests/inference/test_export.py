@@ -154,7 +154,7 @@ def test_what_cannot_be_exported_is_told_and_leaves_nothing(
         ([root, "none/network.ts"], "does not exist, so network.ts cannot be written: create it first"),
         ([root, "network.ts", "--weights", str(tmp_path / "short.pt")], "is not a file of tensors saved by torch"),
         ([root, "network.onnx"], 'pip install "monai-r2unet[export]"'),
-        (["banana", "network.ts"], "unknown bundle 'banana'; there are: chase_db1, drive, lung, skin, stare"),
+        (["banana", "network.ts"], "unknown bundle 'banana'; available: chase_db1, drive, lung, skin, stare"),
     ]:
         bundle, output, *more = arguments
         assert main(["export", bundle, str(tmp_path / output), "--trust-bundle", *more]) == 2
@@ -231,7 +231,7 @@ def test_as_many_threads_as_torch_and_no_more_memory_than_there_is() -> None:
     assert session.get_session_options().intra_op_num_threads == 2
     with pytest.raises(MemoryError):  # of a petabyte
         run_onnx(session, torch.zeros(1, 1, 1, 1))
-    with pytest.raises(InputError, match="ONNX Runtime does not take the network"):
+    with pytest.raises(InputError, match="ONNX Runtime does not accept the network"):
         onnx_session(b"no model")
 
 

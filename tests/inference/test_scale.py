@@ -400,7 +400,7 @@ def test_a_bundle_that_does_not_go_by_the_field_of_view_takes_no_scale(retina: s
     for name in ("lung", "skin"):
         segmenter = Segmenter(name, "cpu")
         image = retina if name == "skin" else volume_of((64, 64, 1), (6.0, 6.0, 3.0))
-        with pytest.raises(InputError, match=f"the bundle '{name}' does not go by the field of view .* leave it out"):
+        with pytest.raises(InputError, match=f"the bundle '{name}' does not use the field of view .* leave it out"):
             segmenter.run(image, scale=0.5)
 
 

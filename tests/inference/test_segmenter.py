@@ -213,7 +213,7 @@ BAD: dict[str, tuple[Any, dict[str, Any], str]] = {
     "an array with channels": (NOISE[None], {"spacing": (1, 1, 1)}, r"shape \(1, 3, 32, 32\)"),
     "a metatensor with channels": (MetaTensor(torch.zeros(1, 32, 32, 3)), {}, r"shape \(1, 32, 32, 3\)"),
     "a singular affine": (MetaTensor(torch.zeros(32, 32, 3), affine=torch.zeros(4, 4)), {}, "affine"),
-    "colour": (volume(np.zeros((3, 32, 32, 3), np.uint8), isVector=True), {}, "3 values a voxel"),
+    "colour": (volume(np.zeros((3, 32, 32, 3), np.uint8), isVector=True), {}, "3 values per voxel"),
     "a picture": (volume(np.zeros((32, 32), np.uint8)), {}, "2D picture"),
     "NaN": (volume(np.where(NOISE > 300, np.nan, NOISE)), {}, f"{np.count_nonzero(NOISE > 300)} voxels that are NaN"),
     "one sagittal slice": (volume(NOISE[:, :, :1]), {}, "1 x 32 voxels are too thin"),
@@ -265,7 +265,7 @@ def test_values_that_cannot_be_hounsfield_units_are_told_but_segmented(
 
 
 def test_unknown_bundles_and_devices_are_refused(weights: Path) -> None:
-    with pytest.raises(InputError, match="unknown bundle 'liver'; there are: lung"):
+    with pytest.raises(InputError, match="unknown bundle 'liver'; available: lung"):
         Segmenter("liver")
     for device in ("banana", "", "cuda:99", "meta"):
         with pytest.raises(InputError, match=f"device '{device}' cannot be used here"):

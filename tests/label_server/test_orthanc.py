@@ -116,7 +116,7 @@ def segmentation_in(orthanc):
 def test_an_address_beside_the_archive_is_told_apart(orthanc):
     check_studies(f"{orthanc}/dicom-web")
     for address in (orthanc, f"{orthanc}/dicomweb"):
-        with pytest.raises(InputError, match=r"with status 40.: .*Orthanc ends in /dicom-web"):
+        with pytest.raises(InputError, match=r"with status 40.: .*Orthanc's ends in /dicom-web"):
             check_studies(address)
 
 

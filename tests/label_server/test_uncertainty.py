@@ -40,7 +40,7 @@ def test_where_nothing_is_found_nothing_is_sure(segmenter, chest):
 
 
 def test_an_image_of_another_kind_has_no_score(segmenter, repository):
-    with pytest.raises(InputError, match="one value a voxel"):
+    with pytest.raises(InputError, match="one value per voxel"):
         uncertainty(segmenter, read_image(repository / "bundles/skin/sample/images/ISIC_0000014.jpg"))
 
 

@@ -105,7 +105,7 @@ def test_what_slicer_asks_for_is_a_mask_on_the_grid_of_the_image(server, studies
 @pytest.mark.parametrize(
     ("image", "params", "sentence"),
     [
-        ("ISIC_0000014.jpg", {}, "takes one value a voxel"),
+        ("ISIC_0000014.jpg", {}, "takes one value per voxel"),
         (None, {"result_extension": ".jpg"}, "expected one of"),
         (None, {"model_filename": "../model.pt"}, "choose one of: model.pt, shipped.pt"),
     ],

@@ -188,12 +188,12 @@ def link(name):
 @pytest.mark.parametrize(
     ("members", "words"),
     [
-        (["../out"], "holds '../out', which does not stay in its folder"),
-        (["b/../../out"], "does not stay in its folder"),
-        (["/tmp/out"], "does not stay in its folder"),
-        (["C:\\out"], "does not stay in its folder"),
-        (["..\\out"], "does not stay in its folder"),
-        ([link("b/link")], "does not stay in its folder"),
+        (["../out"], "holds '../out', which would be written outside its folder"),
+        (["b/../../out"], "would be written outside its folder"),
+        (["/tmp/out"], "would be written outside its folder"),
+        (["C:\\out"], "would be written outside its folder"),
+        (["..\\out"], "would be written outside its folder"),
+        ([link("b/link")], "would be written outside its folder"),
         ([], "holds 0 bundles, expected one"),
         (["a/configs/inference.json", "b/configs/inference.json"], "holds 2 bundles, expected one"),
     ],
@@ -212,7 +212,7 @@ def test_a_zip_file_that_is_none_or_would_fill_the_disk(panel, add, tmp_path, mo
     from R2UNetLib import archives
 
     (tmp_path / "text.zip").write_text("no zip file")
-    assert "is not a zip file, or damaged" in add(tmp_path / "text.zip")
+    assert "is not a zip file, or is damaged" in add(tmp_path / "text.zip")
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as zipped:
         zipped.writestr("configs/inference.json", "{}")
         zipped.writestr("zeros", bytes(10**6))

@@ -104,7 +104,7 @@ def test_its_errors_are_sentences(workbench, tmp_path):
     done = run(image, tmp_path / "out.nrrd")
     assert (done.returncode, done.stderr) == (
         1,
-        "error: no bundle was named; 'monai-r2unet list' shows those there are\n",
+        "error: no bundle was named; 'monai-r2unet list' shows the available ones\n",
     )
     done = run(image, tmp_path / "out.nrrd", "--bundle", "heart", "--python", workbench / "worker")
     assert done.returncode == 1

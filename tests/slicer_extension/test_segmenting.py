@@ -100,7 +100,7 @@ def test_only_bundles_that_go_by_the_field_of_view_take_a_scale(panel, wait, loa
     panel.parameters.scale = "0.5"  # typed for a photograph before
     assert not panel.ui.scaleLineEdit.enabled
     np.testing.assert_array_equal(mask_of(segment(panel, wait, ct.node), ct.node), ct.expected)
-    with pytest.raises(Problem, match="does not go by the field of view"):
+    with pytest.raises(Problem, match="does not use the field of view"):
         panel.logic.process(ct.node, "lung", scale=0.5, waitForCompletion=True)
     panel.parameters.bundle = "eyes"
     assert panel.ui.scaleLineEdit.enabled

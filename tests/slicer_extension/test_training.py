@@ -84,7 +84,7 @@ def test_three_drawn_segmentations_train_a_bundle_that_segments_a_fourth_volume(
     ui.trainButton.click()
     seen = set()
     wait(lambda: seen.add(ui.trainStatusLabel.text.split(" ")[0]) or panel.logic.training is None, 240)
-    assert ui.trainStatusLabel.text.startswith("Done: Dice of the validation 0.9"), ui.trainStatusLabel.text
+    assert ui.trainStatusLabel.text.startswith("Done: validation Dice 0.9"), ui.trainStatusLabel.text
     assert {"Starting", "Checking", "Epoch"} <= seen
     assert not ui.trainCurveLabel.pixmap.isNull()
     assert "labels: left part (" in ui.trainPlanLabel.text
@@ -127,7 +127,7 @@ def test_cancel_leaves_nothing(ready, wait, tmp_path):
     child = panel.logic.trainingRunner._process._process.processId()
     panel.ui.trainButton.click()
     wait(lambda: panel.logic.training is None)
-    assert panel.ui.trainStatusLabel.text == "Cancelled: nothing is left of the training."
+    assert panel.ui.trainStatusLabel.text == "Cancelled: everything that the training created was removed."
     assert panel.ui.trainButton.text == "Train"
     assert list(tmp_path.iterdir()) == []
     assert not Path(f"/proc/{child}").exists() or "zombie" in Path(f"/proc/{child}/status").read_text()

@@ -15,7 +15,7 @@ from monai_r2unet.inference.startup import leaving_on_interrupt
 
 __all__ = ["HELP", "add_arguments", "examine", "format_examination", "run"]
 
-# Module of each optional dependency -> the extra that brings it.
+# Module of each optional dependency -> the extra that installs it.
 OPTIONAL = {
     "matplotlib": "train",
     "tensorboard": "train",

@@ -21,8 +21,10 @@ HELP = "measure a mask against its reference"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb."""
     parser.add_argument("prediction", help="mask, or folder of masks")
-    parser.add_argument("reference", help="reference mask on the same grid, or folder of references of the same names")
-    parser.add_argument("--bundle", help="name or folder of the bundle whose labels' names are shown")
+    parser.add_argument(
+        "reference", help="reference mask on the same grid, or folder of references with the same names"
+    )
+    parser.add_argument("--bundle", help="bundle (name or folder) whose label names are shown")
     parser.add_argument("--foreground", action="store_true", help="measure all labels together, as one")
     parser.add_argument("--json", metavar="FILE", help="also write the measures to a file")
     parser.add_argument("--overwrite", action="store_true", help="replace existing output")
@@ -84,7 +86,7 @@ def _pairs(prediction: Path, reference: Path) -> list[tuple[Path, Path]]:
         few = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise InputError(
             f"{len(missing)} of the {len(references)} references in {reference} have no mask of the same name in "
-            f"{prediction} ({few or 'there are none'}): segment these images too, or take their references out"
+            f"{prediction} ({few or 'there are none'}): segment these images too, or remove their references"
         )
     return [(predictions[name], references[name]) for name in sorted(references)]
 

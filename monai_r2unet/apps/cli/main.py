@@ -23,7 +23,7 @@ from monai_r2unet.inference.startup import open_standard_streams
 
 __all__ = ["VERBS", "main", "parser", "run"]
 
-# Imports that take seconds are made in the `run` of the verb that needs them: usage errors answer at once.
+# Imports that take seconds are made in the `run` of the verb that needs them, so usage errors appear at once.
 VERBS = {
     "segment": segment,
     "evaluate": evaluate,

@@ -1,4 +1,4 @@
-"""The verb ``new``: a bundle for one's own task, planned from a folder of images and masks."""
+"""The verb ``new``: a bundle for your own task, planned from a folder of images and masks."""
 
 from __future__ import annotations
 

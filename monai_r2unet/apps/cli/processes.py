@@ -14,7 +14,7 @@ __all__ = ["failures_everywhere"]
 def failures_everywhere(failed: int) -> int:
     """Sum of the failed cases of all processes under torchrun, after all have finished; otherwise ``failed`` itself.
 
-    torchrun ends every process as soon as one exits with an error, so one with failures has to wait for the others.
+    torchrun ends every process as soon as one exits with an error, so a process with failures must wait for the others.
     """
     if not torch.distributed.is_torchelastic_launched():
         return failed

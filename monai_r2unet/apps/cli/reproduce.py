@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for budget in BUDGET:
         number = learning_rate if budget == "lr" else positive
         option = "--" + budget.replace("_", "-")
-        parser.add_argument(option, type=number, metavar="N", help="replaces the protocol's value in every training")
+        parser.add_argument(option, type=number, metavar="N", help="value to use instead of the protocol's")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         action="append",
         default=[],
-        help="write the mask to this file, too, in the format of its ending; repeat it for more",
+        help="also write the mask to this file, in the format of its ending; repeat for more files",
     )
     parser.add_argument("--no-clean-up", action="store_true", help="keep the islands of a volume's mask")
     parser.add_argument(
@@ -55,13 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         action="append",
         help="UID or description of the series, if a folder holds several; repeat it for a folder of cases, each of "
-        "which holds one of those named",
+        "which holds one of the named series",
     )
     parser.add_argument(
         "--ending",
         action="append",
         help="format of the masks of a folder of cases: .nii.gz (default; .png for photographs), .seg.nrrd, .dcm, ...; "
-        "repeat it for masks in several formats",
+        "repeat for several formats",
     )
     parser.add_argument(
         "--probabilities",
@@ -72,7 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--qc",
         metavar="FILE.png",
-        help="also write a picture of the case; for a folder of cases, a folder with a page, the most doubtful first",
+        help="also write a picture of the case; for a folder of cases, a folder with a page of all, the most doubtful "
+        "first",
     )
     parser.add_argument("--allow-nonfinite", type=int, default=0, metavar="N", help="accept N NaN or infinite voxels")
     parser.add_argument("--overwrite", action="store_true", help="replace existing output")

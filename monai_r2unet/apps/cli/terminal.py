@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["EXIT_DONE", "EXIT_FAILED", "EXIT_NOTHING_FOUND", "EXIT_SOME_FAILED", "ProgressBar", "format_extent", "say"]
 
-# Characters that would end a line or worse, as names may hold them; tabs separate columns.
+# Characters that names may contain and that would end a line, or worse; tabs separate columns.
 CONTROL = {code: repr(chr(code))[1:-1] for code in (*range(9), *range(10, 32), 127)}
 
 EXIT_DONE = 0
@@ -18,7 +18,7 @@ EXIT_NOTHING_FOUND = 4
 
 
 def say(line: str, *, result: bool = False) -> None:
-    """Print a line, a result or a message; that nobody reads it any more, or its disk is full, ends no work."""
+    """Print a line, a result or a message; a closed stream or a full disk does not stop the work."""
     with contextlib.suppress(OSError, ValueError):  # ValueError: the stream was closed
         print(line.translate(CONTROL), file=sys.stdout if result else sys.stderr)
 

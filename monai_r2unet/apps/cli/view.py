@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     )
     if not is_loopback(options.host):
         print(
-            f"warning: everyone in the network can reach the viewer on {options.host}; only the token in "
+            f"warning: everyone on the network can reach the viewer on {options.host}; only the token in "
             "the address protects it, and nothing is encrypted",
             file=sys.stderr,
         )

@@ -1,1 +1,1 @@
-"""A bundle for anyone's task: what a data set holds, what to make of it, and the bundle's files."""
+"""A bundle for any task: survey a data set, plan the training, and write the bundle."""

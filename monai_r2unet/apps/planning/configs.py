@@ -1,4 +1,4 @@
-"""The configurations that a plan asks for, as changes of those of a shipped bundle."""
+"""The configurations for a plan, as changes to those of a shipped bundle."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def _shipped(bundle: str, name: str) -> dict[str, Any]:
 
 
 def _intensity(plan: Plan) -> tuple[dict[str, Any], str, list[float] | None]:
-    """The transform of a batch of slices, the same of a volume (C, X, Y, Z), and what lies beyond an image's edge."""
+    """The transform for a batch of slices, the same for a volume (C, X, Y, Z), and the inferer's ``beyond``."""
     if plan.window is None:
         standardize = {"_target_": "monai_r2unet.transforms.photographs.Standardize", "lit_only": False}
         # Slice by slice, as in use: a preview of single slices must not differ.
@@ -187,7 +187,7 @@ def _intensity(plan: Plan) -> tuple[dict[str, Any], str, list[float] | None]:
 
 
 def _settings(plan: Plan) -> dict[str, str]:
-    """What the bundle that a training writes has from its options."""
+    """What a trained bundle takes from the options of its training."""
     settings = {name: f"@{name}" for name in ("slice_size", "min_extent", "beyond")}
     if plan.window is not None:
         for limit in ("a_min", "a_max"):
@@ -196,7 +196,7 @@ def _settings(plan: Plan) -> dict[str, str]:
 
 
 def _augmentation(plan: Plan) -> list[dict[str, Any]]:
-    """Random changes of slices: nothing that is made for one organ."""
+    """Random changes of slices, none of them specific to an organ."""
     both = ["image", "label"]
     shift = max(1, (plan.slice_size or 0) // 16)
     spread = 0.1 if plan.window is not None else 0.25

@@ -1,4 +1,4 @@
-"""What a planned bundle says of itself: metadata and card."""
+"""The metadata and the model card of a planned bundle."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from monai_r2unet.apps.planning.terminology import COLOURS, terminology_of
 
 __all__ = ["card_of", "metadata_of"]
 
-NAMES = {"ct": "CT", "mr": "MR", "grey": "pictures in grey", "rgb": "photographs"}
+NAMES = {"ct": "CT", "mr": "MR", "grey": "greyscale pictures", "rgb": "photographs"}
 
 
 def metadata_of(plan: Plan, name: str, base: dict[str, Any]) -> dict[str, Any]:
@@ -17,7 +17,7 @@ def metadata_of(plan: Plan, name: str, base: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         plan: How the bundle is trained.
-        name: Its name.
+        name: Name of the bundle.
         base: Metadata of a shipped bundle, for its versions.
     """
     survey = plan.survey
@@ -51,7 +51,7 @@ def metadata_of(plan: Plan, name: str, base: dict[str, Any]) -> dict[str, Any]:
         "task": f"Segmentation of {shown} in {NAMES[survey.modality]}",
         "description": f"R2U-Net (Alom et al. 2018) that segments {shown} in {NAMES[survey.modality]}.",
         "intended_use": "Research.",
-        "limits": "Not a medical device and not for diagnosis. Trained on the images of its owner only.",
+        "limits": "Not a medical device and not for diagnosis. Trained only on the images of its owner.",
         "authors": "",
         "copyright": "",
         "data_source": f"{len(survey.cases)} images of its owner",
@@ -99,7 +99,7 @@ Segments {", ".join(plan.survey.labels)} in {NAMES[plan.survey.modality]}, slice
 
 ## Intended use and limits
 
-Research only: not a medical device and not for diagnosis. State here for which images it is meant.
+Research only: not a medical device and not for diagnosis. State here which images it is meant for.
 
 ## Data
 

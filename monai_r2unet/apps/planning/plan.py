@@ -19,9 +19,9 @@ OPPOSITE |= {right: left for left, right in OPPOSITE.items()} | {"droite": "gauc
 SIDED = re.compile(rf"(?<![^\W_])({'|'.join(OPPOSITE)})(?![^\W_])", re.IGNORECASE)
 SIDES = (32, 48, 64, 96, 128, 160, 192, 224, 256)  # pixels; multiples of 16, for four levels of a network
 THIN = 3.0  # pixels; thinner structures are lost where a picture is shrunk
-ITERATIONS = 600  # of a training, unless that is fewer than ten epochs or more than sixty
+ITERATIONS = 600  # per training, unless that is fewer than ten epochs or more than sixty
 VALIDATION, TEST = 0.15, 0.15
-LEAST_FOR_TEST = 4  # patients; of fewer, a test would leave one to learn from
+LEAST_FOR_TEST = 4  # patients; with fewer, a test set would leave one to learn from
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Plan:
     """How a network is to be trained.
 
     Args:
-        survey: What the data set holds.
+        survey: Content of the data set.
         split: The set of each case, by its name.
         slice_size: Side in pixels of the square that slices are fitted into; None: patches at full resolution.
-        min_extent: mm that the square shows at least; None of pictures.
+        min_extent: Minimum extent of the square in mm; None for pictures.
         window: Lowest and highest HU that the network sees; None: mean and standard deviation of each image.
         patch_size: Side of the patches in pixels; None: complete images.
         channels: Channels of the network's levels.
@@ -59,7 +59,7 @@ class Plan:
     reasons: list[tuple[str, str, str]]
 
     def table(self) -> str:
-        """The decisions and their reasons, one a line."""
+        """The decisions and their reasons, one per line."""
         widths = [max(len(row[column]) for row in self.reasons) for column in (0, 1)]
         return "\n".join(f"{what:<{widths[0]}}  {value:<{widths[1]}}  {why}" for what, value, why in self.reasons)
 
@@ -68,7 +68,7 @@ def make_plan(survey: Survey, seed: int = 0) -> Plan:
     """Decide how to train on a data set.
 
     Args:
-        survey: What it holds.
+        survey: Content of the data set.
         seed: Seed of the split, if the data set has none.
     """
     why: list[tuple[str, str, str]] = []
@@ -93,11 +93,11 @@ def make_plan(survey: Survey, seed: int = 0) -> Plan:
         low, _, high = survey.foreground
         margin = max(100.0, (high - low) / 2)
         window = (10 * round((low - margin) / 10), 10 * round((high + margin) / 10))
-        reason = f"0.5 and 99.5 % of the labels' values are {low:.0f} and {high:.0f}, with room around them"
+        reason = f"percentiles 0.5 and 99.5 of the labels' values are {low:.0f} and {high:.0f}, with a margin"
         why.append(("intensity", f"window {window[0]} to {window[1]} HU", reason))
     else:
         reason = "scanners, sequences and lighting differ in brightness" if survey.volumes else "lighting differs"
-        why.append(("intensity", "mean 0, deviation 1 of each image", reason))
+        why.append(("intensity", "mean 0, standard deviation 1 in each image", reason))
 
     slice_size, patch_size, reason = _sizes(survey)
     size = f"{slice_size} x {slice_size} pixels" if slice_size else f"patches of {patch_size} x {patch_size} pixels"
@@ -195,7 +195,7 @@ def _sizes(survey: Survey) -> tuple[int | None, int | None, str]:
 
 
 def _training_images(survey: Survey, split: dict[str, str], patch_size: int | None) -> int:
-    """Slices, pictures or patches of an epoch."""
+    """Number of slices, pictures or patches per epoch."""
     training: Sequence[Any] = [one for one in survey.cases if split[one.case.name] == "training"]
     if survey.volumes:
         return sum(one.size[2] for one in training)

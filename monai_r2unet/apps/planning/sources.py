@@ -1,4 +1,4 @@
-"""The forms in which people keep images and masks: two folders of equal names, a data list, or a ``dataset.json``."""
+"""Forms of a data set: two folders with the same file names, a data list, or a ``dataset.json``."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def find_cases(source: Path) -> Source:
     if missing:
         raise InputError(
             f"{len(missing)} of the files that {source} names do not exist: {first_three(missing)}; restore them, or "
-            "take their entries out"
+            "remove their entries"
         )
     if not found.cases:
         raise InputError(f"{source} holds no image with a mask, expected {FORMS}: add some")
@@ -97,14 +97,16 @@ def _of_folders(folder: Path) -> Source:
     masks_in = [folder / name for name in MASK_FOLDERS if (folder / name).is_dir()]
     if not (folder / "images").is_dir() or not masks_in:
         found = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
-        raise InputError(f"{folder} holds {first_three(found) or 'nothing'}, expected {FORMS}: arrange the files so")
+        raise InputError(
+            f"{folder} holds {first_three(found) or 'nothing'}, expected {FORMS}: arrange the files like that"
+        )
     images, masks = _images(folder / "images"), _images(masks_in[0])
     for these, others, what in ((images, masks, "mask"), (masks, images, "image")):
         alone = sorted(these.keys() - others.keys())
         if alone:
             raise InputError(
                 f"{len(alone)} of {len(these)} files have no {what} of the same name in {folder}: {first_three(alone)}"
-                "; rename them or take them out"
+                "; rename or remove them"
             )
     return Source(
         [Case(name, images[name], masks[name]) for name in sorted(images)], f"images/ and {masks_in[0].name}/"

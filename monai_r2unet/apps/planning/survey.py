@@ -31,7 +31,7 @@ class Measured:
         case: The case.
         size: Voxels along each axis; two of a picture.
         spacing: mm along each axis; ones of a picture.
-        voxels: Voxels of each label.
+        voxels: Number of voxels of each label.
         thickness: Mean thickness of the foreground in pixels: twice its area over its outline.
     """
 
@@ -50,7 +50,7 @@ class Survey:
         source: The data set.
         labels: Names of the labels with the values 1, 2, ...
         modality: One of `MODALITIES`.
-        guessed: Why the modality was taken for that one; empty if it was given.
+        guessed: Reason for a guessed modality; empty if it was given.
         cases: The cases, measured.
         foreground: Percentiles 0.5, 50 and 99.5 of the values inside the labels.
     """
@@ -83,8 +83,8 @@ def survey(
         progress: Called as ``progress(done, total)`` after each case.
 
     Raises:
-        InputError: an image or mask cannot be read; their sizes or grids differ; a mask is none, or holds other labels;
-            all masks are empty, or a label is in none.
+        InputError: an image or mask cannot be read; their sizes or grids differ; a file is not a mask or holds other
+            labels; all masks are empty; or a label is in none of them.
     """
     names = tuple(labels) or source.labels
     for name in names:
@@ -128,7 +128,7 @@ def survey(
 
 
 def _number_of_labels(found: Sequence[npt.NDArray[Any]]) -> int:
-    """The highest value; one where each mask has a single value, and all the same, such as 255."""
+    """The highest value, or 1 if every mask has the same single value, such as 255."""
     distinct = np.unique(np.concatenate(found))
     if distinct[0] < 0:
         raise InputError(
@@ -160,7 +160,7 @@ def _measure(case: Case, image: sitk.Image, mask: sitk.Image, labels: int) -> tu
         )
     if image.GetDimension() == 3 and not same_grid(image, mask):
         raise InputError(
-            f"{case.image} and its mask {case.label} have the same size but lie apart in space: the mask must have the "
+            f"{case.image} and its mask {case.label} have the same size but differ in position: the mask must have the "
             "image's origin, spacing and direction"
         )
     values = checked_labels(_mask_values(mask, case), labels, case.label)
@@ -182,7 +182,7 @@ def _thickness(foreground: npt.NDArray[np.bool_]) -> float:
 
 
 def _reach(image: sitk.Image) -> tuple[int, float, float]:
-    """Values a voxel, the lowest and the highest."""
+    """Number of values per voxel, the lowest and the highest value."""
     values = sitk.GetArrayViewFromImage(image)
     return image.GetNumberOfComponentsPerPixel(), float(values.min()), float(values.max())
 
@@ -192,17 +192,17 @@ def _guess(reaches: Sequence[tuple[int, float, float]], dimension: int) -> tuple
     channels = {components for components, _, _ in reaches}
     if len(channels) > 1 or not channels <= {1, 3}:
         raise InputError(
-            f"the images have {sorted(channels)} values a voxel, expected 1 in all, or 3 (RGB): convert them"
+            f"the images have {sorted(channels)} values per voxel, expected 1 in all, or 3 (RGB): convert them"
         )
     low, high = min(one[1] for one in reaches), max(one[2] for one in reaches)
     reach = f"values from {low:g} to {high:g}"
     if channels == {3}:
-        return "rgb", "three values a pixel"
+        return "rgb", "three values per pixel"
     if dimension == 2:
-        return "grey", f"pictures with one value a pixel, {reach}"
+        return "grey", f"pictures with one value per pixel, {reach}"
     if low <= -300 and high > 0:
         return "ct", f"{reach}, as Hounsfield units have"
-    return "mr", f"volumes with {reach}, which are no Hounsfield units"
+    return "mr", f"volumes with {reach}, which are not Hounsfield units"
 
 
 def _check_modality(modality: str, reaches: Sequence[tuple[int, float, float]], cases: Sequence[Measured]) -> None:
@@ -210,7 +210,9 @@ def _check_modality(modality: str, reaches: Sequence[tuple[int, float, float]], 
     if (modality == "rgb") != (guessed == "rgb"):
         raise InputError(f"--modality is {modality}, but the images have {why}: leave it out, or convert the images")
     if modality == "ct" and len(cases[0].size) == 2:
-        raise InputError("--modality is ct, but the images are pictures, which have no mm: give them as NIfTI or DICOM")
+        raise InputError(
+            "--modality is ct, but the images are pictures, which have no size in mm: give them as NIfTI or DICOM"
+        )
 
 
 def _check_labels_occur(cases: Sequence[Measured], names: Sequence[str]) -> None:

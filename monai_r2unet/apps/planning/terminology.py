@@ -55,7 +55,7 @@ SIDES = {"left": ("7771000", "Left"), "right": ("24028007", "Right")}
 
 
 def terminology_of(name: str) -> dict[str, Code]:
-    """Category, type and, of a side, modifier of a label, in SNOMED CT; tissue if the name says nothing."""
+    """Category, type and, for a side, modifier of a label in SNOMED CT; tissue if the name is not known."""
     words = re.findall(r"[a-z]+", name.lower())
     category, kind = next((KNOWN[word] for word in words if word in KNOWN), (TISSUE, TISSUE))
     codes = {"category": _code(*category), "type": _code(*kind)}

@@ -33,7 +33,9 @@ def check_destination(dest: Path, *, overwrite: bool) -> None:
         InputError: ``dest`` exists, or is not a name for a folder.
     """
     if not re.fullmatch(r"\w[\w.-]*", dest.name):
-        raise InputError(f"{dest.name!r} is no name for a bundle: use letters, digits, dots, dashes and underscores")
+        raise InputError(
+            f"{dest.name!r} is not a valid name for a bundle: use letters, digits, dots, dashes and underscores"
+        )
     if dest.exists() and not (overwrite and (dest / "configs" / "metadata.json").is_file()):
         raise InputError(f"{dest} exists already: choose another name or, for a bundle, use --overwrite")
     if not dest.parent.is_dir():

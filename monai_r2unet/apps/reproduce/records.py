@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 Curve = list[tuple[float, int, int]]
-"""Rows of threshold, background and foreground pixels whose probability lies from there up to the next threshold."""
+"""Rows: a threshold, and the background and foreground pixels with probabilities from there up to the next one."""
 
 # Steps of a curve, in 1/4096: uniform, and finer towards 0 and 1, where most of a trained network's probabilities lie.
 _STEPS = sorted(

@@ -1,9 +1,9 @@
 """Carry out a study, in one process or in several that share its runs; finished runs are not repeated.
 
-In the output folder, ``results`` has a JSON file and a curve for each finished run, ``runs`` the output of the
-trainings (weights, history, figures; checkpoints until the run is finished), ``figures`` curves and overlays, and
-``tables.md`` the paper's rows beside ours. Only the holder of a run's lock writes its files; the operating system
-releases the lock when that process ends, for whatever reason.
+In the output folder, ``results`` has a JSON file and a curve for each finished run, ``runs`` the output of training
+(weights, history, figures; checkpoints until the run is finished), ``figures`` curves and overlays, and ``tables.md``
+the paper's rows beside ours. Only the holder of a run's lock writes its files; the operating system releases the lock
+when that process ends, for whatever reason.
 """
 
 from __future__ import annotations

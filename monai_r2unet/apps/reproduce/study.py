@@ -50,7 +50,7 @@ class Study:
         data: Folder with ``datalist.json``, as written by ``prepare``.
         out: Folder of the results.
         networks: Names of the networks' classes.
-        seeds: Seeds of each network's trainings.
+        seeds: Seeds of each network's training runs.
         protocol: ``"paper"``: the paper's recipe (``configs/paper.json`` of the bundle); ``"default"``: the bundle's.
         recurrences: The paper's t.
         name: Name of the data in file names and tables.
@@ -140,7 +140,7 @@ def command(result: Mapping[str, Any], seeds: Sequence[int]) -> str:
 
     Args:
         result: Content of a result's file.
-        seeds: Seeds of the trainings.
+        seeds: Seeds of the training runs.
     """
     words = ["monai-r2unet", "reproduce", result["dataset"], "--data", "DATA", "--out", "OUT"]
     if result["name"] != result["dataset"]:

@@ -41,7 +41,7 @@ SKIN = (
 )
 LUNG = (_SE, _SP, _JSC, _F1, _AC, _BALANCED, _AUC, Column("Jaccard", None, measure="jaccard"))
 
-_ABOUT = ("parameters", "training, s", "test, s an image", "seeds")
+_ABOUT = ("parameters", "training, s", "test, s per image", "seeds")
 
 
 def all_tables(results: Sequence[Result]) -> str:
@@ -96,7 +96,7 @@ def _sections(results: Sequence[Result], dataset: str, title: str, columns: Sequ
         else:
             key = json.dumps([result["name"], result["protocol"], result["schedule"], result.get("scale")])
             groups.setdefault(key, []).append(result)
-    theirs = f"The paper's test took {paper.SECONDS[dataset]} s an image on its machine (Table V)."
+    theirs = f"The paper's test took {paper.SECONDS[dataset]} s per image on its machine (Table V)."
     if not groups:
         return _section(f"**{title}**: {NOT_RUN}. {theirs}", [], [], columns, rows)
     return "\n\n".join(
@@ -213,7 +213,7 @@ def _verdict(group: Sequence[Result], columns: Sequence[Column]) -> str:
         else:
             spread = max(statistics.stdev(left), statistics.stdev(right))
             small = abs(difference) <= 2 * spread
-            note = f"{'within' if small else 'beyond'} two standard deviations of a seed, {2 * spread:.4f}"
+            note = f"{'within' if small else 'beyond'} two standard deviations over seeds, {2 * spread:.4f}"
         parts.append(f"{column.title} {difference:+.4f} ({note})")
     return f"R2UNet against ForwardUNet (plain U-Net), {REGIONS[region]}: {'; '.join(parts)}."
 

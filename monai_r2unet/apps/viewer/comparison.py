@@ -34,8 +34,8 @@ async def compare(
         mask: File with the result.
         labels: Voxels of the result, (K, J, I).
         image: The segmented image.
-        reference: File with a mask on the same grid; several labels have the values of the result's. A single one,
-            1 or 255, is compared with all of the result's together.
+        reference: File with a mask on the same grid; several labels must have the same values as in the result. A
+            single one, 1 or 255, is compared with all labels of the result together.
         home: Folder for temporary files.
 
     Returns:
@@ -47,11 +47,9 @@ async def compare(
     """
     truth = await asyncio.to_thread(read_image, reference)
     if not same_grid(truth, image):
-        raise InputError(
-            f"the reference {reference.name} does not lie on the grid of the image: give a mask of this very image"
-        )
+        raise InputError(f"the reference {reference.name} is not on the grid of the image: give a mask of this image")
     if truth.GetNumberOfComponentsPerPixel() > 1:
-        raise InputError(f"the reference {reference.name} is a colour picture, expected a mask with one value a pixel")
+        raise InputError(f"the reference {reference.name} is in colour, expected a mask with one value per pixel")
     positive: npt.NDArray[Any] = sitk.GetArrayFromImage(truth).reshape(labels.shape)
     found: npt.NDArray[Any] = labels
     # A single label may have another value in the reference, and a reference for both lungs knows no sides.

@@ -201,7 +201,7 @@ class Page:
 
     async def _add_bundle(self, session: Session, path: str) -> None:
         if not path.strip():
-            raise InputError("type the path of a bundle's folder, such as a training wrote")
+            raise InputError("type the path of a bundle's folder, such as one written by training")
         await session.add_bundle(self.folder.find_folder(path))
 
     async def _uploaded(self, session: Session, batch: str, name: str, place: str) -> None:

@@ -128,7 +128,7 @@ class Session:
             self.tell(scaled=_goes_by_field_of_view(bundle))
 
     async def add_bundle(self, folder: Path) -> None:
-        """Add the bundle in a folder, unless it needs to be trusted: that is for the command line to say."""
+        """Add the bundle in a folder, unless it must be trusted, which only the command line can allow."""
         await self.worker.start()
         self.catalogue.ask(str(folder), chosen=True)
 

@@ -95,7 +95,7 @@ def bundle_problem(bundle: dict[str, Any]) -> str:
 
 
 def bundle_title(bundle: dict[str, Any]) -> str:
-    """A bundle's name, of an added one its folder's, and its title."""
+    """A bundle's name (for an added one, its folder's) and its title."""
     return f"{Path(bundle['name']).name}: {bundle['title']}"
 
 

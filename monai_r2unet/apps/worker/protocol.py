@@ -1,6 +1,6 @@
-"""The worker's protocol: its commands and events, one JSON object a line.
+"""The worker's protocol: its commands and events, one JSON object per line.
 
-``python -m monai_r2unet.worker`` reads one JSON object a line from standard input::
+``python -m monai_r2unet.worker`` reads one JSON object per line from standard input::
 
     {"cmd": "run", "job": 7, "bundle": "lung", "input": "ct.nrrd", "output": "lung.seg.nrrd", "device": "auto",
      "slices": [100], "weights": "own.pt", "batch_size": 4, "overwrite": true, "cpu_fallback": true,
@@ -20,7 +20,7 @@ resizing factor for the network or, as a string ending in ``px``, the diameter o
 segmented. Runs are carried out one after the other. A ``describe`` needs only ``bundle``, a folder; it is answered at
 once with ``bundle`` or ``error``.
 
-Events are written to standard output, one a line, prefixed with ``@@`` to distinguish them from anything else printed::
+Events are written to standard output, one per line, prefixed with ``@@`` to tell them from anything else printed::
 
     ready      version, protocol, bundles              once, first, before the slow imports
     devices    devices                                 once, after the imports; id and name of each device, and
@@ -31,8 +31,8 @@ Events are written to standard output, one a line, prefixed with ``@@`` to disti
                                                        needs to be trusted, null if it needs no trust
     log        job, level (info, warning), message
     progress   job, done, total                        slices
-    done       job, output, voxels, millilitres (null of a picture), labels (each: value, name, voxels, millilitres),
-               densitometry (of bundles that ask for it), warnings, seconds
+    done       job, output, voxels, millilitres (null for a picture), labels (each: value, name, voxels, millilitres),
+               densitometry (for bundles that ask for it), warnings, seconds
     cancelled  job                                     sent at once; nothing was written
     error      job, code, message                      nothing was written; the message is one sentence
 

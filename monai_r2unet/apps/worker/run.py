@@ -65,7 +65,7 @@ class Run:
                 self.worker.send(event, job=self.request.job, **content)
 
     def abandon(self) -> None:
-        """Abandon the work, which goes on without effect: it can send and write nothing more."""
+        """Abandon the work, which continues without effect: it can no longer send or write anything."""
         with self.telling:
             self.abandoned = True
         self.clean()

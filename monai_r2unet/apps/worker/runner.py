@@ -64,7 +64,7 @@ class Runner:
         run.stop_if_cancelled()
         check_mask_output(request.output, request.input, overwrite=request.overwrite)
         if Path(request.output).resolve() == Path(request.input).resolve():
-            raise InputError(f"{request.output} is input and output at once: choose another name for the mask")
+            raise InputError(f"{request.output} is both the input and the output: choose another name for the mask")
         image, notes = read_image_with_notes(request.input)
         for sentence in notes:
             warn(sentence)
@@ -128,7 +128,7 @@ class Runner:
 
 
 def _write(run: Run, mask: sitk.Image, segmenter: Segmenter) -> None:
-    """Write the mask beside the output, then move it into place unless the run was cancelled meanwhile."""
+    """Write the mask next to the output, then move it into place unless the run was cancelled meanwhile."""
     request, output = run.request, Path(run.request.output)
     workspace = temporary_name(output)
     try:
@@ -144,7 +144,7 @@ def _write(run: Run, mask: sitk.Image, segmenter: Segmenter) -> None:
 
 
 def _explain(error: Exception, request: Request) -> tuple[str, str]:
-    """Code and sentence of an error."""
+    """The code and the sentence for an error."""
     if isinstance(error, OutputError):
         return "output", sentence_of(error)
     if isinstance(error, NotEnoughMemoryError):

@@ -43,7 +43,7 @@ class RandConsolidationd(RandSliceTransform):
     respiratory distress: mottled, reticular, with aerated islands.
 
     Slices with less lung than `LEAST_LUNG` stay as they are: near the diaphragm a slice does not tell an opaque lung
-    from spleen, kidney or liver, and a network that has to guess calls them lung.
+    from spleen, kidney or liver, and a network that has to guess labels them as lung.
 
     Args:
         image_key: Key of the image.
@@ -86,7 +86,7 @@ class RandConsolidationd(RandSliceTransform):
 class RandDiaphragmd(RandSliceTransform):
     """Imitate the dome of the diaphragm: liver or spleen, round and homogeneous, surrounded by lung but not lung.
 
-    A network trained on opaque lungs (`RandConsolidationd`) takes such a dome for one. What distinguishes the two is
+    A network trained on opaque lungs (`RandConsolidationd`) mistakes such a dome for one. What distinguishes the two is
     the smooth, convex outline and the homogeneous grey.
 
     Args:
@@ -119,7 +119,7 @@ class RandGasd(RandSliceTransform):
     """Imitate gas in stomach and bowel: pockets of air in soft tissue, away from the lungs and not lung.
 
     Pockets are round or irregular, with or without a fluid level, or mottled like stool. A network that has seen few
-    abdomens takes them for lung.
+    abdomens mistakes them for lung.
 
     Args:
         image_key: Key of the image.
@@ -146,7 +146,7 @@ class RandGasd(RandSliceTransform):
             radius = squared_radius(x - cx, y - cy, (rx, ry), 0.0)
             radius = radius + self.R.uniform(0.0, 0.6) * self.smooth_field(image.shape, int(self.R.randint(6, 32)))
             pocket = torch.sigmoid(float(self.R.uniform(4.0, 20.0)) * (1 - radius)) * free
-            # As noisy as lungs, or even: noise must not tell gas from lung.
+            # As noisy as lungs, or even: noise must not distinguish gas from lung.
             content = self.R.uniform(0.0, 0.08) + self.R.uniform(0.0, 0.06) * self.noise(image.shape)
             kind = self.R.rand()
             if kind < 0.25:  # fluid below a level
@@ -160,7 +160,7 @@ class RandGasd(RandSliceTransform):
 class RandHeadd(RandSliceTransform):
     """Imitate a slice through the head in place of one without lung: a chest scan may begin there.
 
-    A network trained on opaque lungs takes a brain within its skull for one.
+    A network trained on opaque lungs mistakes a brain within its skull for one.
 
     Args:
         image_key: Key of the image.
@@ -199,7 +199,7 @@ class RandHeadd(RandSliceTransform):
 class RandPelvisd(RandSliceTransform):
     """Imitate a slice through the pelvis in place of one without lung: a scan of chest and abdomen extends to it.
 
-    A network trained on opaque lungs takes the tissue within the pelvic ring for one.
+    A network trained on opaque lungs mistakes the tissue within the pelvic ring for one.
 
     Args:
         image_key: Key of the image.

@@ -1,4 +1,5 @@
-"""What scanner and surroundings make of a slice: blur, denoising, cropped scans, couches, arms and blankets."""
+"""Effects of the scanner and the surroundings on a slice: blur, denoising, cropped scans, couches, arms and
+blankets."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ class RandBlurd(RandSliceTransform):
 
 
 class RandDenoised(RandSliceTransform):
-    """Imitate iterative and deep-learning reconstruction: noise and texture go, edges stay (a bilateral filter).
+    """Imitate iterative and deep-learning reconstruction: noise and texture vanish, edges stay (a bilateral filter).
 
     Source: Tomasi and Manduchi 1998, "Bilateral filtering for gray and color images", doi:10.1109/ICCV.1998.710815.
 

@@ -18,7 +18,7 @@ MARK = PurePosixPath("configs/inference.json")  # which every bundle has
 
 
 def unpack(archive: Path) -> Path:
-    """Unpack the bundle in a zip file into a folder of the same name beside it, or nothing.
+    """Unpack the bundle in a zip file into a folder of the same name next to it, or leave nothing.
 
     Args:
         archive: The zip file, with a bundle at its top or in a folder.
@@ -44,10 +44,10 @@ def unpack(archive: Path) -> Path:
         (partial / root).rename(dest)
     # zipfile raises NotImplementedError for a compression that it does not know.
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
-        problem = _("{archive} is not a zip file, or damaged ({error}): copy it again.")
+        problem = _("{archive} is not a zip file, or is damaged ({error}): copy it again.")
         raise Problem(problem.format(archive=archive, error=error)) from error
     except OSError as error:
-        problem = _("{archive} cannot be unpacked beside itself ({error}): move it to a folder that you may write to.")
+        problem = _("{archive} cannot be unpacked in its folder ({error}): move it to a folder that you may write to.")
         raise Problem(problem.format(archive=archive, error=error)) from error
     finally:
         if partial is not None:
@@ -62,7 +62,7 @@ def _check(zipped: zipfile.ZipFile, archive: Path) -> None:
         parts = member.filename.replace("\\", "/").split("/")
         kind = stat.S_IFMT(member.external_attr >> 16)
         if ".." in parts or parts[0] == "" or ":" in member.filename or kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            problem = _("{archive} holds '{name}', which does not stay in its folder, so nothing was unpacked.")
+            problem = _("{archive} holds '{name}', which would be written outside its folder, so nothing was unpacked.")
             raise Problem(problem.format(archive=archive, name=member.filename))
         if member.flag_bits & 1:
             raise Problem(

@@ -21,7 +21,7 @@ class BundleMenu:
         button: The button.
         logic: Adds and removes the bundles.
         status: Where the panel says what happens.
-        choose: Called with the folder of a bundle that was added; empty where the selected one was removed.
+        choose: Called with the folder of a bundle that was added; empty if the selected one was removed.
     """
 
     def __init__(self, button: Any, logic: Any, status: Any, choose: Callable[[str], None]) -> None:

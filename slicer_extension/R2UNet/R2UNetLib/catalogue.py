@@ -38,7 +38,7 @@ class _Question:
 
     folder: str
     trusted: bool
-    remembered: bool  # from an earlier time, so that nobody waits for the answer
+    remembered: bool  # from an earlier session, so that nobody waits for the answer
 
 
 def remembered() -> dict[str, bool]:
@@ -73,7 +73,7 @@ class Catalogue:
 
     @property
     def bundles(self) -> list[dict[str, Any]]:
-        """The worker's description of each bundle; each has another title."""
+        """The worker's description of each bundle; each has a different title."""
         bundles = list(self._shipped)
         for bundle in self._added.values():
             taken = any(other["title"] == bundle["title"] for other in bundles)
@@ -98,7 +98,7 @@ class Catalogue:
         """Add a bundle, which is also remembered; the worker's answer arrives later.
 
         Args:
-            path: Its folder, or a zip file, which is unpacked beside itself.
+            path: Its folder, or a zip file, which is unpacked in its folder.
             trusted: The user trusts its author.
 
         Raises:

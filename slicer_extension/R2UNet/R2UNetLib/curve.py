@@ -19,9 +19,9 @@ def curve(epochs: Sequence[Epoch], count: int, width: int, height: int) -> qt.QP
 
     Args:
         epochs: The epochs so far.
-        count: Number of all epochs.
-        width: Of the picture, in pixels.
-        height: Of the picture, in pixels.
+        count: Total number of epochs.
+        width: Width of the picture in pixels.
+        height: Height of the picture in pixels.
     """
     pixmap = qt.QPixmap(width, height)
     pixmap.fill(qt.QColor("#ffffff"))

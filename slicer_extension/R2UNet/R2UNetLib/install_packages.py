@@ -29,7 +29,7 @@ def main() -> int:
     """Install; returns pip's exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("package", help="name of the package, or path of a wheel")
-    parser.add_argument("--from-folder", type=Path, help="take packages from the wheels in there, without a network")
+    parser.add_argument("--from-folder", type=Path, help="take packages from wheels in this folder, without a network")
     options = parser.parse_args()
     source = [] if options.from_folder is None else ["--no-index", "--find-links", str(options.from_folder)]
     wheel = options.package if options.package.endswith(".whl") else None

@@ -98,7 +98,7 @@ class R2UNetLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         """Add a bundle to the list, now and in future sessions; the listener is notified of the answer.
 
         Args:
-            path: The bundle's folder, or a zip file, which is unpacked beside itself.
+            path: The bundle's folder, or a zip file, which is unpacked in its folder.
             trusted: Its author is trusted, so that it may execute any code. A bundle that only uses what R2U-Net's
                 own bundles use needs no trust.
 
@@ -127,11 +127,12 @@ class R2UNetLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         epochs: int = 0,
         device: str = "auto",
     ) -> None:
-        """Plan and train a bundle, in a process of its own; the training's listener is notified.
+        """Plan and train a bundle in a separate process; the training's listener is notified.
 
         Args:
             name: Name of the bundle, which becomes the folder `name` in `folder`.
-            folder: An existing folder. Of cases of the scene, it also gets the data set, `name` followed by "_data".
+            folder: An existing folder. For cases of the scene, the data set is also written there, to `name` followed
+                by "_data".
             source: Cases of the scene (see `training_data.cases_of_scene`), or a data set's folder.
             labels: Names of the labels of a data set that has none: "liver,kidney".
             modality: "CT" or "MR", for cases of the scene; empty to guess it from the values.
@@ -146,7 +147,7 @@ class R2UNetLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         )
 
     def cancelTraining(self) -> None:
-        """Stop the training; nothing is left of it. The listener is notified."""
+        """Stop the training and remove everything it created. The listener is notified."""
         self.trainingRunner.cancel()
 
     def process(
@@ -166,7 +167,7 @@ class R2UNetLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
 
         Args:
             volume: CT, or a colour picture as a vector volume, as required by the bundle.
-            bundle: Name of the bundle; of an added one, its folder.
+            bundle: Name of the bundle; for an added one, its folder.
             segmentation: Segmentation to write into; only segments that this module made with the same bundle are
                 replaced. None for a new one.
             device: "auto", "cpu", "cuda:0", ...

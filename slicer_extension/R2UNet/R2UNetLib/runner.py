@@ -113,7 +113,7 @@ class JobRunner:
             **({"trust_bundle": True} if self.catalogue.is_trusted(job.bundle) else {}),
             **({"cpu_fallback": True} if job.cpu_fallback else {}),
             **({} if job.scale is None else {"scale": job.scale}),
-            # A part of a lung that a few slices show must not be taken for an island.
+            # A part of a lung that a few slices show must not be mistaken for an island.
             **({} if job.slices is None else {"clean_up": False}),
         )
 
@@ -133,7 +133,7 @@ class JobRunner:
             self._on_progress(job, event["done"], event["total"])
         elif kind == "done":
             job.warnings += [self._in_their_words(job, warning) for warning in event["warnings"]]
-            # Those of some slices are not those of a segment.
+            # The densities of some slices are not those of a segment.
             job.densities.append(event.get("densitometry", {}) if job.slices is None else {})
             self._on_item_done(job)
         elif kind == "cancelled":
@@ -146,7 +146,7 @@ class JobRunner:
             self.catalogue.begin(event["bundles"])
         else:
             self.client.last_text.append(f"protocol {event['protocol']}, expected {PROTOCOL}")
-            self._give_up(_("The installed R2U-Net does not fit this extension: update both."))
+            self._give_up(_("The installed R2U-Net is not compatible with this extension: update both."))
             self.client.stop()
         self._tell_change()
 

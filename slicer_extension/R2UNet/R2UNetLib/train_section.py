@@ -91,10 +91,10 @@ class TrainSection:
         if training.problem:
             self.status.complain(training.problem)
         elif training.cancelled:
-            self.status.say(_("Cancelled: nothing is left of the training."))
+            self.status.say(_("Cancelled: everything that the training created was removed."))
         else:
             best = max((epoch.dice for epoch in training.epochs if epoch.dice is not None), default=0.0)
-            message = _("Done: Dice of the validation {dice:.3f}. The bundle is in {folder} and under 'Find'.")
+            message = _("Done: validation Dice {dice:.3f}. The bundle is in {folder} and under 'Find'.")
             self.status.say(message.format(dice=best, folder=training.trained))
         self.show()
 

@@ -161,7 +161,7 @@ class TrainingRunner:
         self._process.start(python.program, arguments, python.environment)
 
     def cancel(self) -> None:
-        """Stop the training; the listener is notified when nothing is left of it."""
+        """Stop the training; the listener is notified when everything it created has been removed."""
         if self.training is not None:
             self.training.cancelled = True
             self._process.kill()

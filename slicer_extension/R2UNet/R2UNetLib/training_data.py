@@ -148,7 +148,7 @@ def _write_mask(case: Case, names: Sequence[str], path: Path) -> None:
 
 
 def _patient(volume: slicer.vtkMRMLVolumeNode) -> str:
-    """What tells a volume's patient from others: from DICOM, or the volume itself."""
+    """What identifies a volume's patient: from DICOM, or the volume itself."""
     tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     item = tree.GetItemByDataNode(volume)
     patient = tree.GetAttributeFromItemAncestor(item, "DICOM.PatientID", "Patient") if item else ""

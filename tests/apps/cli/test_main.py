@@ -135,7 +135,7 @@ INPUTS: dict[str, tuple[Callable[[], str], list[str]]] = {
     "no voxels": (lambda: nifti("a.nii", np.zeros((32, 0, 2), np.int16)), ["size zero"]),
     "one sagittal slice": (lambda: nifti("a.nii", np.zeros((1, 32, 32), np.int16)), ["1 x 32 voxels are too thin"]),
     "one coronal slice": (lambda: nifti("a.nii", np.zeros((32, 1, 32), np.int16)), ["32 x 1 voxels are too thin"]),
-    "photograph": (lambda: picture("a.png", (40, 40, 3)), ["3 values a voxel", "'lung'"]),
+    "photograph": (lambda: picture("a.png", (40, 40, 3)), ["3 values per voxel", "'lung'"]),
     "grey photograph": (lambda: picture("a.png", (40, 40)), ["2D picture", "'lung'"]),
     "not finite": (holed, ["3 voxels that are NaN or infinite", "--allow-nonfinite 3"]),
 }

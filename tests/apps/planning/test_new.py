@@ -95,7 +95,7 @@ def load(path: Path) -> dict[str, Any]:
                 folder, lambda i, m: (i[..., 0].astype(np.uint16) * 257, (m > 0) * np.uint8(255))
             ),
             [],
-            "pictures in grey",
+            "greyscale pictures",
             1,
             ["foreground"],
         ),
@@ -309,7 +309,7 @@ def test_masks_elsewhere_in_space_are_refused(capsys: pytest.CaptureFixture[str]
     mask.SetOrigin((0.0, 0.0, 30.0))
     sitk.WriteImage(mask, "data/masks/case2.nii.gz")
     assert main(["new", "task", "data"]) == 2
-    assert "case2.nii.gz have the same size but lie apart in space" in capsys.readouterr().err
+    assert "case2.nii.gz have the same size but differ in position" in capsys.readouterr().err
 
 
 def test_sources_and_names_that_do_not_fit_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -322,7 +322,7 @@ def test_sources_and_names_that_do_not_fit_are_refused(capsys: pytest.CaptureFix
         (["task", "none"], "the source none does not exist"),
         (["data", "data"], "data exists already"),
         (["no/task", "data"], "the folder no does not exist"),
-        (["a task", "data"], "'a task' is no name for a bundle"),
+        (["a task", "data"], "'a task' is not a valid name for a bundle"),
     ):
         assert main(["new", *arguments]) == 2
         assert words in capsys.readouterr().err

@@ -30,10 +30,10 @@ def test_a_table_of_the_paper_with_ours_beside_it() -> None:
     table = table_of("drive", results)
     assert table.startswith(
         "**DRIVE**, protocol `paper`: epochs 2, lr 0.0002. Images: 18 training, 2 validation, 20 test. "
-        "The paper's test took 6.42 s an image on its machine (Table V).\n"
+        "The paper's test took 6.42 s per image on its machine (Table V).\n"
     )
     head, _, *body = rows(table)
-    about = ["parameters", "training, s", "test, s an image", "seeds"]
+    about = ["parameters", "training, s", "test, s per image", "seeds"]
     assert head == ["network", "", "F1", "SE", "SP", "AC", "AUC", *about]
     common = ["0.5000 ± 0.0000", "0.7500 ± 0.0000", "0.6250 ± 0.0000"]
     alone = ["0.5000", "0.7500", "0.6250"]
@@ -69,8 +69,8 @@ def test_a_table_of_the_paper_with_ours_beside_it() -> None:
         ["", "whole image", "0.7900", *alone, "-", *empty],
     ]
     assert (
-        "R2UNet against ForwardUNet (plain U-Net), inside FOV: F1 +0.0100 (within two standard deviations of a seed, "
-        "0.0283); AUC -0.0050 (within two standard deviations of a seed, 0.0141)." in table
+        "R2UNet against ForwardUNet (plain U-Net), inside FOV: F1 +0.0100 (within two standard deviations over seeds, "
+        "0.0283); AUC -0.0050 (within two standard deviations over seeds, 0.0141)." in table
     )
     command = "monai-r2unet reproduce drive --data DATA --out OUT"
     more = "--protocol paper --recurrences 3 --epochs 2"
@@ -83,7 +83,7 @@ def test_a_table_of_the_paper_with_ours_beside_it() -> None:
 def test_a_difference_beyond_chance_and_one_of_a_single_seed() -> None:
     sure = [result("R2UNet", seed, 0.82 + seed / 1000, 0.98) for seed in (0, 1)]
     sure += [result("ForwardUNet", seed, 0.80, 0.98) for seed in (0, 1)]
-    assert "F1 +0.0205 (beyond two standard deviations of a seed, 0.0014)" in table_of("drive", sure)
+    assert "F1 +0.0205 (beyond two standard deviations over seeds, 0.0014)" in table_of("drive", sure)
     assert "F1 +0.0200 (one seed, so it may be due to chance)" in table_of("drive", [sure[0], sure[2]])
     assert "not both run yet" in table_of("drive", sure[:2])
 

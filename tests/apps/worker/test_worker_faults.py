@@ -98,7 +98,7 @@ def test_errors_are_sentences_and_nothing_is_written(client: Client, ct: str, tm
     mask = str(out / "mask.nrrd")
     cases: list[tuple[dict[str, Any], str, str]] = [
         ({"input": str(tmp_path / "none.nrrd"), "output": mask}, "input", "there is no file or folder"),
-        ({"input": ct, "output": ct, "overwrite": True}, "input", "input and output at once"),
+        ({"input": ct, "output": ct, "overwrite": True}, "input", "both the input and the output"),
         ({"input": ct, "output": str(out / "there.nrrd")}, "input", "exists already"),
         ({"input": ct, "output": str(out / "mask.bmp")}, "input", "unknown ending"),
         ({"input": ct, "output": mask, "bundle": "liver"}, "input", "unknown bundle 'liver'"),

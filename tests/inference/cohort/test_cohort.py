@@ -172,7 +172,7 @@ def test_folders_that_cannot_be_used_are_refused(segmenter: Segmenter, three: Pa
     refused("folder of the images", three, three)
     refused("masks cannot end with '.bmp'", three, out, endings=[".bmp"])
     refused("is a file", three, three / "a.nrrd")
-    refused("cannot be made", three, three / "a.nrrd" / "out")
+    refused("cannot be created", three, three / "a.nrrd" / "out")
     (tmp_path / "nothing").mkdir()
     refused("holds neither images nor folders", tmp_path / "nothing", out)
     (three / "a.nii").touch()

@@ -98,7 +98,7 @@ def test_a_second_run_makes_the_pictures_that_are_missing(segmenter: Segmenter, 
     assert [each.status for each in segment_cohort(lambda: segmenter, source, dest, qc=qc)] == ["done"]
     assert [each.status for each in segment_cohort(lambda: segmenter, source, dest, qc=qc)] == ["skipped"]
     assert Page(qc / "index.html").pictures == ["chest.png"]
-    with pytest.raises(InputError, match="give the pictures a folder of their own"):
+    with pytest.raises(InputError, match="give the pictures a separate folder"):
         segment_cohort(lambda: segmenter, source, dest, qc=dest)
 
 
