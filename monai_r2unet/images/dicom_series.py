@@ -177,8 +177,8 @@ def _check_alike(source: Path, slices: Sequence[Slice]) -> None:
     colours = Counter("in colour" if s.colour else "in grey" for s in slices)
     if len(colours) > 1:
         raise InputError(
-            f"{source} mixes slices in colour and in grey under one SeriesInstanceUID ({_counts(colours)}), expected one "
-            "kind: move the pictures that are no slices"
+            f"{source} mixes slices in colour and in grey under one SeriesInstanceUID ({_counts(colours)}), expected "
+            "one kind: move the pictures that are no slices"
         )
     unscaled = [s.path.name for s in slices if s.rescale is None]
     if unscaled and {s.rescale for s in slices} - {None, (1.0, 0.0)}:

@@ -94,7 +94,7 @@ def _rescaled(path: Path, array: np.ndarray, slope: float, inter: float) -> np.n
         array = np.stack([array[name] for name in array.dtype.names], axis=-1)
     if array.dtype.kind not in "iuf" or array.dtype.itemsize > 8:
         raise InputError(
-            f"{path}: voxels of type {array.dtype} are not supported, expected integers, floats or RGB: convert it first"
+            f"{path}: voxels of type {array.dtype} are not supported, expected integers, floats or RGB: convert them"
         )
     if (slope, inter) != (1, 0):
         whole = array.dtype.kind in "iu" and float(slope).is_integer() and float(inter).is_integer()
