@@ -46,7 +46,7 @@ def load_datalist(dataset_dir: str | Path, split: str | None = None) -> list[Ent
         InputError: if the folder, its ``datalist.json`` or the requested set is missing or malformed, or if a listed
             file does not exist.
     """
-    folder = Path(dataset_dir).expanduser().absolute()
+    folder = Path(str(dataset_dir)).expanduser().absolute()  # MONAI's command line makes a number of a folder 2024
     content = read_datalist(folder)
     if split is not None:
         return _entries(folder, content, split)
@@ -118,7 +118,8 @@ def check_form(path: Path, split: str, entries: object) -> None:
     if not isinstance(entries, list):
         raise InputError(f'"{split}" in {path} is a {type(entries).__name__} instead of a list; its form is {_FORM}')
     for number, entry in enumerate(entries, start=1):
-        if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in _REQUIRED):
+        named = _REQUIRED if not isinstance(entry, dict) else {*_REQUIRED, *(key for key in _PATHS if key in entry)}
+        if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in named):
             raise InputError(
                 f'entry {number} of "{split}" in {path} is {json.dumps(entry)} instead of '
                 '{"image": path, "label": path}; give both as paths relative to the folder'

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,7 +64,7 @@ def prepare(
         InputError: if ``source`` fits no layout, lacks a mask, or holds an image and a mask that do not match; if the
             cases in ``dest`` have other labels.
     """
-    _check_arguments(source, dest, slices_per_case)
+    _check_arguments(source, dest, slices_per_case, rescale_intercept)
     chosen = _choose_layout(source, layout)
     cases = chosen.cases(source)
     if not cases:
@@ -79,7 +81,12 @@ def prepare(
     present = {_stem(entry) for name in SPLITS for entry in datalist[name]}
     new = [case for case in cases if case.name not in present]
     if len(new) < len(cases):
-        _logger.info("%d of %d cases are in %s already", len(cases) - len(new), len(cases), dest / FILE_NAME)
+        there = [case.name for case in cases if case.name in present]
+        warnings.warn(
+            f"{len(there)} of {len(cases)} cases are in {dest / FILE_NAME} already and stay as they are there: "
+            f"{first_three(there)}",
+            stacklevel=2,
+        )
 
     for done, case in enumerate(new, start=1):
         datalist[sets[case.name]].append(_convert(case, dest, slices_per_case, rescale_intercept, sides))
@@ -102,7 +109,7 @@ def _set_labels(datalist: dict[str, Any], dest: Path, sides: bool) -> None:
         datalist["labels"] = list(SIDES)
 
 
-def _check_arguments(source: Path, dest: Path, slices_per_case: int | None) -> None:
+def _check_arguments(source: Path, dest: Path, slices_per_case: int | None, rescale_intercept: float | None) -> None:
     if not source.is_dir():
         raise InputError(f"the source {source} is not a folder; name the folder with the unpacked data set")
     if dest.exists() and not dest.is_dir():
@@ -111,6 +118,8 @@ def _check_arguments(source: Path, dest: Path, slices_per_case: int | None) -> N
         raise InputError(f"source and destination are both {source}; write to another folder")
     if slices_per_case is not None and slices_per_case < 1:
         raise InputError(f"slices per case is {slices_per_case}; it must be 1 or more")
+    if rescale_intercept is not None and not math.isfinite(rescale_intercept):
+        raise InputError(f"the rescale intercept is {rescale_intercept}; it must be a number, such as -1024")
 
 
 def _choose_layout(source: Path, name: str | None) -> Layout:

@@ -40,6 +40,8 @@ def _cases(source: Path) -> list[LungCase]:
 
 def _mask_folder(source: Path) -> Path | None:
     folders = [source / name for name in _MASK_FOLDERS if (source / name).is_dir()]
+    if len(folders) > 1:
+        raise InputError(f"{source} holds both masks/ and labels/, expected one of them: keep one, or rename the other")
     return folders[0] if folders and (source / "images").is_dir() else None
 
 

@@ -15,6 +15,7 @@ from monai_r2unet.images.formats import READERS
 
 __all__ = [
     "ARCHIVES",
+    "DEFLATED",
     "Chosen",
     "check_sound",
     "contents",
@@ -22,6 +23,7 @@ __all__ = [
     "is_dicom",
     "may_hold_image",
     "series_files",
+    "transfer_syntax",
     "unreadable",
 ]
 
@@ -57,6 +59,9 @@ INFLATED = 1 << 30  # bytes of a deflated data set
 DECODED = re.compile(
     r"1\.2\.840\.10008\.1\.2(\.1|\.2|\.1\.99|\.4\.(5\d|6\d|70|80|81|90|91)|\.5)?|1\.2\.840\.113619\.5\.2|"
 )
+UNREAD = re.compile(
+    rb"\xe0\x7f[\x08\x09]\0O[FD]\0\0|[(]\0\0\x01(?:US\x02\0|\x02\0\0\0)@\0"
+)  # floats; 64 bits allocated
 CODECS = {"1.2.840.10008.1.2.4.20": "High-Throughput JPEG 2000", "1.2.840.10008.1.2.4.11": "JPEG XL"}
 
 
@@ -85,8 +90,8 @@ def series_files(folder: Path) -> list[Path]:
     """The DICOM images of a folder, by name, without its subfolders, hidden files and files that are not images.
 
     Raises:
-        InputError: a file beside them may be one of the slices, but is damaged, compressed, hidden or cannot be opened.
-            A series without it would be cut short.
+        InputError: a file may be one of the slices, but is damaged, compressed, hidden or cannot be opened. A series
+            without it would be cut short.
     """
     found: list[Path] = []
     others: list[Path] = []
@@ -107,7 +112,7 @@ def series_files(folder: Path) -> list[Path]:
     named = {_pattern(path) for path in found}
     doubts |= {path: "is not DICOM" for path in others if _pattern(path) in named}
     doubtful = [f"{path} may be one of the slices, but it {doubts[path]}" for path in sorted(doubts)]
-    if found and doubtful:
+    if doubtful:
         rest = len(doubtful) - 1
         more = f" (and {rest} more file{'s' * (rest > 1)} like it)" if rest else ""
         raise InputError(f"{doubtful[0]}{more}: copy the series again from its source, or move what is not a slice")
@@ -153,6 +158,11 @@ def transfer_syntax(path: Path) -> str:
 def unreadable(path: Path) -> InputError:
     """Why GDCM does not read a file."""
     syntax = transfer_syntax(path)
+    if path.stat().st_size and UNREAD.search(contents(path)):
+        return InputError(
+            f"the DICOM file {path} stores pixels as floating-point numbers or in 64 bits, which cannot be read: "
+            "convert it to NIfTI first"
+        )
     if DECODED.fullmatch(syntax):
         return InputError(
             f"the DICOM file {path} is damaged, truncated or without an image: copy it again from its source"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from monai_r2unet.errors import InputError
-from monai_r2unet.images.dicom_files import check_sound, contents, unreadable
+from monai_r2unet.images.dicom_files import DEFLATED, check_sound, contents, transfer_syntax, unreadable
 from monai_r2unet.images.itk_paths import itk_path
 
 __all__ = ["Slice", "read_header"]
@@ -34,6 +35,9 @@ IN_GROUPS = {
     "0020|0037": "0020|9116",  # ImageOrientationPatient in PlaneOrientationSequence
 }
 MACRO = 256  # bytes within which a macro states an attribute
+PIXELS = re.compile(rb"\xe0\x7f\x10\0(?:O[BW]\0\0)?(....)", re.DOTALL)  # PixelData in little endian, and its length
+BEHIND_PIXELS = (b"", b"\xfa\xff", b"\xfc\xff")  # nothing, or the group of signatures or of padding
+UNCOMPRESSED = ("", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", DEFLATED)
 
 
 class Slice(NamedTuple):
@@ -47,6 +51,8 @@ class Slice(NamedTuple):
     spacing: tuple[float, float, float]  # NaN where the header has none; the third from its neighbours' positions
     other_spacing: str  # attribute with a size of pixels that is not theirs in the patient
     pixel_type: int
+    colour: bool  # several values a pixel
+    rescale: tuple[float, float] | None  # slope and intercept; None if the header does not state them
     orientation: np.ndarray  # direction cosines of a row, then of a column; NaN where the header has none
     position: np.ndarray  # NaN where the header has none
 
@@ -55,7 +61,8 @@ def read_header(path: Path) -> Slice:
     """Read the header of a DICOM image.
 
     Raises:
-        InputError: the file is damaged, compressed in an unknown way, or states an impossible orientation.
+        InputError: the file is damaged, compressed in an unknown way, or contradicts itself: an impossible orientation,
+            pixels for another size, inverted CT.
     """
     check_sound(path)
     reader = sitk.ImageFileReader()
@@ -84,7 +91,15 @@ def read_header(path: Path) -> Slice:
             f"the DICOM file {path} has orientation {orientation.tolist()}, expected two perpendicular unit vectors: "
             "copy it again from its source"
         )
+    if (text("0008|0060"), text("0028|0004")) == ("CT", "MONOCHROME1"):
+        raise InputError(
+            f"the DICOM file {path} holds CT in MONOCHROME1, which is read as its negative, so its values are not HU: "
+            "export it again in MONOCHROME2"
+        )
+    if text("0028|0002") == "1":
+        _check_pixels(path, reader.GetSize(), text("0028|0100"))
     between_rows, between_columns = numbers("0028|0030", 2)
+    slope, intercept = numbers("0028|1053", 1)[0], numbers("0028|1052", 1)[0]
     steps = (numbers("0018|0088", 1)[0], numbers("0018|0050", 1)[0])
     return Slice(
         path=path,
@@ -96,6 +111,8 @@ def read_header(path: Path) -> Slice:
         spacing=(between_columns, between_rows, next((step for step in steps if 0 < step < np.inf), np.nan)),
         other_spacing=next((name for tag, name in OTHER_SPACINGS.items() if text(tag)), ""),
         pixel_type=reader.GetPixelID(),
+        colour=reader.GetNumberOfComponents() > 1,
+        rescale=(slope, intercept) if math.isfinite(slope + intercept) else None,
         orientation=orientation,
         position=numbers("0020|0032", 3),
     )
@@ -108,6 +125,32 @@ def _numbers(text: str, count: int) -> np.ndarray:
     except ValueError:
         values = []
     return np.array(values if len(values) == count else [np.nan] * count)
+
+
+def _check_pixels(path: Path, size: tuple[int, ...], bits: str) -> None:
+    """Refuse uncompressed pixels of another length than the header describes.
+
+    GDCM takes what is missing from anywhere in memory, and drops what is left over.
+
+    Raises:
+        InputError: bytes are missing, or there are more than padding.
+    """
+    if transfer_syntax(path) not in UNCOMPRESSED or not bits.isdecimal():
+        return
+    data = contents(path)
+    for pixels in PIXELS.finditer(data):
+        (stored,) = struct.unpack("<I", pixels[1])
+        end = pixels.end() + stored
+        if end > len(data) or data[end : end + 2] not in BEHIND_PIXELS:  # that of an icon, or values that look like it
+            continue
+        row = math.ceil(size[0] * int(bits) / 8)
+        expected = math.ceil(math.prod(size) * int(bits) / 8)
+        if not expected <= stored < expected + max(row, 2):
+            raise InputError(
+                f"the DICOM file {path} holds {stored} bytes of pixels, but its header describes "
+                f"{' x '.join(map(str, size))} pixels of {bits} bits ({expected} bytes): copy it again from its source"
+            )
+        return
 
 
 def _in_functional_group(path: Path, tag: str) -> str:

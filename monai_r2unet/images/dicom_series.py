@@ -174,6 +174,18 @@ def _check_alike(source: Path, slices: Sequence[Slice]) -> None:
             f"the slices of {source} have different sizes ({_counts(sizes)}), expected one: remove the slices that do "
             "not belong to the volume"
         )
+    colours = Counter("in colour" if s.colour else "in grey" for s in slices)
+    if len(colours) > 1:
+        raise InputError(
+            f"{source} mixes slices in colour and in grey under one SeriesInstanceUID ({_counts(colours)}), expected "
+            "one kind: move the pictures that are no slices"
+        )
+    unscaled = [s.path.name for s in slices if s.rescale is None]
+    if unscaled and {s.rescale for s in slices} - {None, (1.0, 0.0)}:
+        raise InputError(
+            f"{len(unscaled)} of the {len(slices)} slices of {source} lack RescaleSlope or RescaleIntercept, which the "
+            f"others state (the first is {unscaled[0]}), so their values are not in one unit: export the series again"
+        )
     for one in slices:
         if not all(0 < size < np.inf for size in one.spacing[:2]):
             other = f" ({one.other_spacing}, is another)" if one.other_spacing else ""

@@ -114,14 +114,23 @@ def check_repeated(slices: Sequence[pydicom.Dataset], source: Path, what: str) -
         what: Name of the object, such as "a segmentation".
 
     Raises:
-        InputError: a missing, empty or varying UID of study, series or frame of reference, or slices with one UID.
+        InputError: a missing, empty, invalid or varying UID of study, series or frame of reference, or slices with one
+            UID.
     """
+    from pydicom.uid import UID
+
     values = {name: {str(header.get(name) or "") for header in slices} for name in (*REPEATED, *REFERRED)}
     lacking = [name for name, uids in values.items() if "" in uids]
     if lacking:
         raise InputError(
             f"the DICOM series {source} lacks {' and '.join(lacking)}, which {what} must repeat: export the series "
             "again with its study and frame of reference, or write another format"
+        )
+    invalid = [f"{name} {uid}" for name, uids in values.items() for uid in sorted(uids) if not UID(uid).is_valid]
+    if invalid:
+        raise InputError(
+            f"the DICOM series {source} has the {invalid[0]}, which is no valid UID, but {what} must repeat it: export "
+            "the series again with valid UIDs, or write another format"
         )
     several = [name for name in REPEATED if len(values[name]) > 1]
     if several:

@@ -29,7 +29,8 @@ __all__ = ["READERS", "files_of", "stem_of"]
 CONTROL = re.compile(rb"[\0-\x08\x0b\x0c\x0e-\x1f]")  # bytes that never occur in text
 METAIMAGE_SERIES = re.compile(r"[^%]*%0?\d*[du][^%]* \d+ \d+ [1-9]\d*")  # a pattern, first, last and step
 ENCODINGS = ("raw", "gzip", "gz", "ascii", "text", "txt", "hex")  # of NRRD; ITK has neither bzip2 nor zrl
-MILLIMETRES = {"m": 1000.0, "cm": 10.0, "mm": 1.0, "um": 0.001, "µm": 0.001}  # in each unit of NRRD and MetaImage
+# In each unit of NRRD and MetaImage, which by default is mm.
+MILLIMETRES = {"m": 1000.0, "cm": 10.0, "mm": 1.0, "um": 0.001, "µm": 0.001, "millimeter": 1.0, "": 1.0, "?": 1.0}
 
 
 # ---- NRRD and MetaImage ----------------------------------------------------------------------------------------------
@@ -106,8 +107,8 @@ def _nrrd_declared(path: Path) -> Declared:
     """What the header of a NRRD says.
 
     Raises:
-        InputError: if the header does not end, gives units that differ between axes, or names an encoding that ITK does
-            not decode.
+        InputError: if the header does not end, gives units that are unknown or differ between axes, or names an
+            encoding that ITK does not decode.
     """
     fields: dict[str, str] = {}
     with path.open("rb") as file:
@@ -123,7 +124,7 @@ def _nrrd_declared(path: Path) -> Declared:
     given = [float(np.linalg.norm(_numbers(vector.replace(",", " ")))) for vector in vectors]
     given = given or _numbers(fields.get("spacings", ""))
     names = re.findall(r'"([^"]*)"', fields.get("spaceunits") or fields.get("units", ""))
-    units = {MILLIMETRES[name.lower()] for name in names if name.lower() in MILLIMETRES}
+    units = {_to_mm(path, name) for name, size in zip(names, given, strict=False) if name and not math.isnan(size)}
     if len(units) > 1:
         raise InputError(f"{path} has axes in different units ({', '.join(names)}), expected mm: convert it first")
     found = Declared(None, [size for size in given if not math.isnan(size)], units.pop() if units else 1.0)
@@ -153,8 +154,8 @@ def _metaimage_declared(path: Path) -> Declared:
     """What the header of a MetaImage says.
 
     Raises:
-        InputError: if the header lacks a required entry, which ITK reports only on the terminal, or names its data in a
-            way that makes ITK crash.
+        InputError: if the header lacks a part of an entry, which ITK reports only on the terminal, gives an unknown
+            unit, or names its data in a way that makes ITK crash.
     """
     fields: dict[str, str] = {}
     header = b""
@@ -169,7 +170,10 @@ def _metaimage_declared(path: Path) -> Declared:
     name = fields.get("ElementDataFile", "")
     size = fields.get("ElementSpacing", fields.get("ElementSize"))
     spacings = _numbers(size or "")
+    axes = int(fields["NDims"]) if fields.get("NDims", "").isdecimal() else 0
+    parts = {"Offset": axes, "Position": axes, "Origin": axes, "TransformMatrix": axes**2, "Orientation": axes**2}
     usable = {
+        **{field: len(fields[field].split()) == count for field, count in parts.items() if field in fields},
         "NDims": fields.get("NDims", "").isdecimal(),
         "DimSize": all(part.isdecimal() for part in fields.get("DimSize", "-").split()),
         "ElementType": fields.get("ElementType", "").startswith("MET_"),
@@ -179,7 +183,7 @@ def _metaimage_declared(path: Path) -> Declared:
     bad = [field for field, good in usable.items() if not good]
     if bad:
         raise InputError(f"{path} has a damaged header ({', '.join(bad)}): copy it again from its source")
-    found = Declared(None, spacings, MILLIMETRES.get(fields.get("DistanceUnits", "").lower(), 1.0))
+    found = Declared(None, spacings, _to_mm(path, fields.get("DistanceUnits", "")))
     series = METAIMAGE_SERIES.fullmatch(name) is not None
     if name.startswith("LIST") or series or fields.get("BinaryData", "True").lower() != "true":
         return found
@@ -196,6 +200,14 @@ def _metaimage_declared(path: Path) -> Declared:
             "writes them: save the image again as .nrrd, .mha or .nii.gz, or under a name without %"
         )
     return found._replace(header=header + b"ElementDataFile = LOCAL\n")
+
+
+def _to_mm(path: Path, unit: str) -> float:
+    """Millimetres in a header's unit."""
+    if unit.lower() not in MILLIMETRES:
+        known = ", ".join(filter(str.isalpha, MILLIMETRES))
+        raise InputError(f"{path} gives sizes in {unit}, expected one of {known}: convert it first")
+    return MILLIMETRES[unit.lower()]
 
 
 def _numbers(text: str) -> list[float]:

@@ -36,14 +36,17 @@ def read_nifti(path: Path) -> sitk.Image:
         # Several values per voxel, as in probabilities of several labels; any other fifth axis is refused.
         vector = len(shape) == 5 and shape[3] == 1 and int(header["intent_code"]) == VECTOR
         check_shape(path, shape[:3] if vector else shape)
-        expected = math.prod(shape) * header.get_data_dtype().itemsize
+        offset, expected = image.dataobj.offset, math.prod(shape) * header.get_data_dtype().itemsize
+        if offset < header.sizeof_hdr:
+            raise InputError(f"{path} has a damaged header (vox_offset {offset}): copy it again from its source")
         check_length(path, path.stat().st_size * (DEFLATE_LIMIT if compressed else 1), expected)
         array = np.asarray(image.dataobj.get_unscaled())
-        if compressed:
-            while stream.read(1 << 20):  # to the end of the stream, which verifies its checksum
-                pass
+        stream.seek(offset + expected)
+        behind = sum(map(len, iter(lambda: stream.read(1 << 20), b"")))  # to the end, which verifies a checksum
+        if behind >= math.prod(shape[:2]) * header.get_data_dtype().itemsize:  # a slice, and not padding
+            check_length(path, expected + behind, expected, exactly=True)
     array = array.reshape((*shape[:3], shape[4]) if vector else (*shape, 1)[:3])
-    array = _rescaled(array, image.dataobj.slope, image.dataobj.inter)
+    array = _rescaled(path, array, image.dataobj.slope, image.dataobj.inter)
     _check_pixdim(path, pixdim, shape[:3], image)
     to_mm = {1: 1000.0, 3: 0.001}.get(int(header["xyzt_units"]) & 7, 1.0)  # the codes of metre and micrometre
     lps = RAS_TO_LPS @ np.asarray(image.affine, dtype=np.float64) * to_mm
@@ -86,12 +89,14 @@ def _check_pixdim(path: Path, pixdim: np.ndarray, shape: Sequence[int], image: A
         )
 
 
-def _rescaled(array: np.ndarray, slope: float, inter: float) -> np.ndarray:
+def _rescaled(path: Path, array: np.ndarray, slope: float, inter: float) -> np.ndarray:
     """Apply the NIfTI scaling, using integers if the result is exact."""
     if array.dtype.names:  # RGB
         array = np.stack([array[name] for name in array.dtype.names], axis=-1)
     if array.dtype.kind not in "iuf" or array.dtype.itemsize > 8:
-        raise InputError(f"voxels of type {array.dtype} are not supported, expected integers, floats or RGB")
+        raise InputError(
+            f"{path}: voxels of type {array.dtype} are not supported, expected integers, floats or RGB: convert them"
+        )
     if (slope, inter) != (1, 0):
         whole = array.dtype.kind in "iu" and float(slope).is_integer() and float(inter).is_integer()
         array = array * np.float64(slope) + np.float64(inter)

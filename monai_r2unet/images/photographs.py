@@ -58,9 +58,12 @@ def read_photograph(path: Path) -> sitk.Image:
                 _check_pages(path, picture)
                 if picture.format != "TIFF" or picture.mode in (*GREY, *COLOUR, "CMYK", "LAB"):
                     return _decoded(path, picture)
-        except UnidentifiedImageError:
+        except UnidentifiedImageError as error:
             if data[:2] not in (b"II", b"MM"):  # the first bytes of a TIFF
-                raise
+                known = ", ".join(FORMATS)
+                raise InputError(
+                    f"{path} is not what its name says, expected one of {known}: check the file"
+                ) from error
     return _measured(path)
 
 

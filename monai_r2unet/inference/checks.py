@@ -60,8 +60,10 @@ def check_dimension(dimension: int, image_format: dict[str, Any], bundle: str) -
         bundle: The bundle's name.
 
     Raises:
-        InputError: if the image is 2D.
+        InputError: if the image is 2D, or has more than three dimensions.
     """
+    if dimension > 3:
+        raise InputError(f"the image has {dimension} dimensions, expected one volume: give each volume on its own")
     if dimension != 3 and image_format.get("format") == "hounsfield":
         raise InputError(
             f"the image is a {dimension}D picture without millimetres and Hounsfield units, but the bundle {bundle!r} "

@@ -38,6 +38,7 @@ from monai_r2unet.inference.cohort_records import (
     write_record,
     write_tables,
 )
+from monai_r2unet.inference.devices import process_number
 from monai_r2unet.inference.quality import page_entries
 from monai_r2unet.inference.quality_page import write_quality_page
 from monai_r2unet.inference.reports import describe_segmenter
@@ -107,7 +108,12 @@ def segment_cohort(
     pictures = None if qc is None else Path(qc)
     formats = tuple(dict.fromkeys(endings or ()))
     settings = Settings(allow_nonfinite, scale, clean_up, series, formats[1:], maps, pictures, spelling)
-    rank, count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    rank, count = process_number("RANK", 0), process_number("WORLD_SIZE", 1)
+    if rank >= count:
+        raise InputError(
+            f"this is process {rank} (RANK) of {count} (WORLD_SIZE), expected a number from 0 below that of all, or "
+            "cases would be left out: correct or remove these environment variables"
+        )
     folders = {"the masks": dest, "the probabilities": maps, "the pictures": pictures}
     wanted = {what: folder for what, folder in folders.items() if folder is not None}
     cases = find_cases(source, wanted.values(), tell=rank == 0)

@@ -11,7 +11,7 @@ import torch
 from monai_r2unet.errors import InputError, first_line
 from monai_r2unet.networks.devices import working_device
 
-__all__ = ["choose_device", "list_devices"]
+__all__ = ["choose_device", "list_devices", "process_number"]
 
 
 def choose_device(device: str = "auto") -> torch.device:
@@ -23,7 +23,7 @@ def choose_device(device: str = "auto") -> torch.device:
     if device == "auto":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         # Under torchrun, each process of a host takes its own device.
-        first = int(os.environ.get("LOCAL_RANK", "0"))
+        first = process_number("LOCAL_RANK", 0)
         for index in range(count):
             try:
                 return working_device(torch.device("cuda", (first + index) % count))
@@ -31,6 +31,18 @@ def choose_device(device: str = "auto") -> torch.device:
                 warnings.warn(f"a GPU is left out: {error}", stacklevel=2)
         return torch.device("cpu")
     return working_device(device)
+
+
+def process_number(variable: str, default: int) -> int:
+    """The number in an environment variable of torchrun: RANK, LOCAL_RANK or WORLD_SIZE.
+
+    Raises:
+        InputError: it is no number.
+    """
+    text = os.environ.get(variable, str(default))
+    if not text.isdecimal():
+        raise InputError(f"the environment variable {variable} is {text!r}, expected a number: remove it")
+    return int(text)
 
 
 def list_devices() -> list[dict[str, Any]]:

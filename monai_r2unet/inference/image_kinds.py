@@ -21,6 +21,9 @@ from monai_r2unet.transforms.metatensor import to_metatensor
 
 __all__ = ["as_kind_of", "as_sitk"]
 
+# Spacing, origin and direction of a volume to which nobody gave any.
+PLAIN = (1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
 
 def as_sitk(image: Any, channels: int, spacing: tuple[float, float, float] | None = None) -> sitk.Image:
     """Convert the caller's image to SimpleITK.
@@ -34,6 +37,8 @@ def as_sitk(image: Any, channels: int, spacing: tuple[float, float, float] | Non
     Raises:
         InputError: if the image is of another kind or cannot be read.
     """
+    if spacing is not None and isinstance(image, str | os.PathLike | sitk.Image | MetaTensor):
+        raise InputError(f"a spacing is for arrays, but a {type(image).__name__} states its own: leave it out")
     if isinstance(image, str | os.PathLike):
         return read_image(image)
     if isinstance(image, sitk.Image):
@@ -47,7 +52,9 @@ def as_sitk(image: Any, channels: int, spacing: tuple[float, float, float] | Non
             f"cannot segment a {type(image).__name__}; give a path, a SimpleITK image, a MetaTensor, or an array with "
             "spacing"
         )
-    doubt = unlikely_size(converted)
+    if 0 in converted.GetSize():
+        raise InputError(f"the image has {' x '.join(map(str, converted.GetSize()))} voxels; it must have some")
+    doubt = unlikely_size(converted) or (_default_geometry(converted) if spacing is None else None)
     if doubt is not None:
         warnings.warn(doubt, UserWarning, stacklevel=3)
     return converted
@@ -66,19 +73,35 @@ def as_kind_of(result: sitk.Image, like: Any) -> Any:
     return result
 
 
+def _default_geometry(image: sitk.Image) -> str | None:
+    """Why the size of a volume's voxels may be nobody's measurement; None of one with a geometry of its own."""
+    scan = image.GetDimension() == 3 and image.GetNumberOfComponentsPerPixel() == 1
+    geometry = (*image.GetSpacing(), *image.GetOrigin(), *image.GetDirection())
+    if not scan or tuple(map(abs, geometry)) != PLAIN:  # absolute: a MetaTensor is RAS
+        return None
+    return (
+        "the image has the grid that libraries give an array, with voxels of 1 mm and without orientation, so the "
+        "result cannot be trusted if nobody measured that: set its geometry, or give the array with its spacing"
+    )
+
+
 def _of_array(array: npt.NDArray[Any], channels: int, spacing: tuple[float, float, float] | None = None) -> sitk.Image:
     if channels > 1 and array.ndim == 3:
         # As Pillow, scikit-image and OpenCV hold a picture; it has no millimetres.
         return _image(array.transpose(1, 0, 2), vector=True)
     if spacing is None:
         raise InputError("an array needs spacing=(x, y, z) in mm, because it carries no geometry of its own")
-    if len(spacing) != 3 or not all(0 < s < float("inf") for s in spacing):
+    try:
+        sizes = [float(size) for size in spacing]
+    except (TypeError, ValueError):
+        sizes = []
+    if len(sizes) != 3 or not all(0 < size < float("inf") for size in sizes):
         raise InputError(f"spacing is {spacing}; it must be three positive numbers (x, y, z) in mm")
     if array.ndim != (3 if channels == 1 else 4):
         axes = "(X, Y, Z) without channel axis" if channels == 1 else f"(X, Y, Z, {channels})"
         raise InputError(f"the array has shape {array.shape}; it must be one volume {axes}")
     converted = _image(array, vector=channels > 1)
-    converted.SetSpacing([float(s) for s in spacing])
+    converted.SetSpacing(sizes)
     return converted
 
 

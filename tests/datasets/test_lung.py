@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import math
 import random
 import shutil
 import sys
@@ -316,6 +317,13 @@ def test_one_case_in_two_formats_is_refused(tmp_path: Path) -> None:
         prepare(tmp_path / "in", tmp_path / "out")
 
 
+def test_two_folders_of_masks_ask_for_a_choice(tmp_path: Path) -> None:
+    for name in ("images", "masks", "labels"):
+        write(ct(), tmp_path / name / "a.nii.gz")
+    with pytest.raises(InputError, match=r"holds both masks/ and labels/, expected one"):
+        prepare(tmp_path, tmp_path / "out")
+
+
 def test_unknown_layout_shows_what_was_found_and_the_four(tmp_path: Path) -> None:
     (tmp_path / "in/notes").mkdir(parents=True)
     with pytest.raises(InputError, match=r"it holds notes/;[\s\S]*luna16:[\s\S]*lctsc:[\s\S]*kaggle:[\s\S]*pairs:"):
@@ -342,6 +350,7 @@ def test_wrong_arguments(tmp_path: Path) -> None:
         ({"dest": tmp_path / "file"}, "is a file"),
         ({"dest": tmp_path / "in"}, "source and destination are both"),
         ({"slices_per_case": 0}, "must be 1 or more"),
+        ({"rescale_intercept": math.nan}, "the rescale intercept is nan; it must be a number"),
     ):
         with pytest.raises(InputError, match=message):
             prepare(**({"source": tmp_path / "in", "dest": tmp_path / "out"} | arguments))
@@ -607,7 +616,8 @@ def test_an_interrupted_run_resumes_without_redoing_or_overwriting(tmp_path: Pat
     for path in (dest / "labels").iterdir():
         np.testing.assert_array_equal(array_of(path), array_of(tmp_path / "at_once/labels" / path.name))
     before = (dest / "datalist.json").stat().st_mtime_ns
-    assert prepare(source, dest, seed=9) == resumed
+    with pytest.warns(UserWarning, match=r"5 of 5 cases are in .*datalist.json already and stay.*: a, b, c and 2 more"):
+        assert prepare(source, dest, seed=9) == resumed
     assert (dest / "datalist.json").stat().st_mtime_ns == before
 
 
@@ -688,6 +698,7 @@ def test_load_datalist_gives_absolute_paths_and_keeps_the_rest(
         ({"validation": {"image": "i0"}}, "is a dict instead of a list"),
         ({"validation": [{"image": "i0", "label": "i1"}, {"image": "i0"}]}, 'entry 2 of "validation"'),
         ({"validation": ["i0"]}, 'entry 1 of "validation"'),
+        ({"validation": [{"image": "i0", "label": "i1", "fov": None}]}, 'entry 1 of "validation"'),
         (
             {"validation": [{"image": f"i{k}", "label": f"l{k}"} for k in range(5)]},
             "5 do not exist: .*l0, .*l1, .*l2 and 2 more",
@@ -699,6 +710,14 @@ def test_load_datalist_gives_absolute_paths_and_keeps_the_rest(
 def test_data_lists_with_mistakes(folder: Callable[[object], Path], content: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_datalist(folder(content), "validation")
+
+
+def test_a_folder_named_by_a_number_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MONAI's command line reads ``--dataset_dir 2024`` as a number."""
+    write_pairs(tmp_path / "in", list("ab"))
+    prepare(tmp_path / "in", tmp_path / "2024")
+    monkeypatch.chdir(tmp_path)
+    assert load_datalist(2024, "training") == load_datalist("2024", "training")  # type: ignore[call-overload]
 
 
 def test_no_folder_and_no_data_list(tmp_path: Path) -> None:

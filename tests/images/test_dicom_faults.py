@@ -108,6 +108,74 @@ def test_a_file_that_may_not_be_opened_refuses_the_series(tmp_path: Path, monkey
         read_image(folder)
 
 
+CONTRADICTIONS: dict[str, tuple[Edit, str]] = {
+    "more rows than pixels": (
+        lambda data: setattr(data, "Rows", 12),
+        r"5.dcm holds 84 bytes of pixels, but its header describes 7 x 12 x 1 pixels of 16 bits \(168 bytes\)",
+    ),
+    "fewer rows than pixels": (lambda data: setattr(data, "Rows", 3), r"holds 84 bytes .* 7 x 3 x 1 .* \(42 bytes\)"),
+    "a frame too many": (lambda data: setattr(data, "NumberOfFrames", 2), r"holds 84 bytes .* 7 x 6 x 2"),
+    "no rescale": (
+        lambda data: delattr(data, "RescaleIntercept"),
+        "1 of the 6 slices of .* lack RescaleSlope or RescaleIntercept, which the others state .* is 5.dcm",
+    ),
+    "a picture": (lambda data: _paint(data), r"5 in grey, 1 in colour"),
+    "inverted": (lambda data: setattr(data, "PhotometricInterpretation", "MONOCHROME1"), "not HU.* in MONOCHROME2"),
+    "64 bits": (lambda data: _widen(data), "in 64 bits, which cannot be read: convert it"),
+}
+
+
+def _paint(data: pydicom.Dataset) -> None:
+    data.SamplesPerPixel, data.PhotometricInterpretation, data.PlanarConfiguration = 3, "RGB", 0
+    data.BitsAllocated = data.BitsStored = 8
+    data.HighBit, data.PixelData = 7, bytes(7 * 6 * 3)
+
+
+def _widen(data: pydicom.Dataset) -> None:
+    data.BitsAllocated = data.BitsStored = 64
+    data.HighBit, data.PixelData = 63, bytes(7 * 6 * 8)
+
+
+@pytest.mark.parametrize("name", CONTRADICTIONS)
+def test_a_slice_that_contradicts_itself_or_the_others_refuses_the_series(tmp_path: Path, name: str) -> None:
+    folder = series(tmp_path / "ct")
+    edit, words = CONTRADICTIONS[name]
+    data = pydicom.dcmread(folder / "5.dcm")
+    edit(data)
+    data.save_as(folder / "5.dcm")
+    with pytest.raises(InputError, match=words):
+        read_image(folder)
+
+
+def test_a_slice_without_rescale_is_one_of_values_that_need_none(tmp_path: Path) -> None:
+    folder = series(tmp_path / "ct", lambda data: setattr(data, "RescaleIntercept", 0))
+    data = pydicom.dcmread(folder / "5.dcm")
+    del data.RescaleIntercept
+    data.save_as(folder / "5.dcm")
+    assert values(read_image(folder)).max() == 1250
+
+
+@pytest.mark.parametrize("behind", [b"", b"\xfc\xff\xfc\xffOB\0\0\2\0\0\0\0\0"])
+def test_padding_of_pixels_and_behind_them_is_none_of_them(tmp_path: Path, behind: bytes) -> None:
+    """Seven rows of five bytes are padded to an even length; and a file may be padded behind them."""
+    path = series(tmp_path / "ct", count=1) / "0.dcm"
+    data = pydicom.dcmread(path)
+    data.BitsAllocated = data.BitsStored = 8
+    data.HighBit, data.Rows, data.Columns, data.PixelData = 7, 7, 5, bytes(range(36))
+    data.save_as(path)
+    path.write_bytes(path.read_bytes() + behind)
+    assert values(read_image(path)).ravel().tolist() == list(range(-1024, -1024 + 35))
+
+
+def test_a_folder_of_compressed_slices_is_not_one_without_dicom(tmp_path: Path) -> None:
+    folder = series(tmp_path / "ct")
+    for path in list(folder.iterdir()):
+        path.with_suffix(".dcm.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    with pytest.raises(InputError, match=r"ct/0.dcm.gz .* is compressed with gzip \(and 5 more files like it\)"):
+        read_image(folder)
+
+
 def test_slices_without_preamble_belong_to_their_series(tmp_path: Path) -> None:
     folder = series(tmp_path / "ct", ending="")
     expected = read_image(folder)

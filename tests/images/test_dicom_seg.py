@@ -284,6 +284,7 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "no frame of reference": ({"FrameOfReferenceUID": None}, "lacks FrameOfReferenceUID, which a segmentation must"),
     "empty frame of reference": ({"FrameOfReferenceUID": ""}, "lacks FrameOfReferenceUID, which a segmentation must"),
     "no study": ({"StudyInstanceUID": None}, "lacks StudyInstanceUID, which a segmentation must repeat"),
+    "invalid study": ({"StudyInstanceUID": "1.2.abc"}, "has the StudyInstanceUID 1.2.abc, which is no valid UID"),
     "one instance": ({"SOPInstanceUID": "1.2.3"}, "have one SOPInstanceUID, so a segmentation cannot refer to each"),
     "unknown class": ({"SOPClassUID": "1.2.3.4"}, "lacks what a segmentation must repeat of it"),
 }

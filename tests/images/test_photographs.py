@@ -234,6 +234,12 @@ def test_damage_is_refused_or_harmless(tmp_path: Path) -> None:
                 np.testing.assert_array_equal(values(image), expected)
 
 
+def test_a_file_that_is_no_picture_is_said_to_be_none(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"<html>")
+    with pytest.raises(InputError, match=r"a.png is not what its name says, expected one of PNG.*: check the file"):
+        read_image(tmp_path / "a.png")
+
+
 def attempt(path: Path) -> tuple[sitk.Image | None, str]:
     try:
         return read_image(path), ""

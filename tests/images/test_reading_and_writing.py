@@ -301,6 +301,20 @@ def test_checksums_are_compared(tmp_path: Path, ending: str) -> None:
         read_image(path)
 
 
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_voxels_of_a_nifti_that_its_header_does_not_describe_are_not_dropped(tmp_path: Path, ending: str) -> None:
+    path = nifti(tmp_path / f"a{ending}", np.arange(4 * 4 * 4, dtype=np.int16).reshape(4, 4, 4), np.eye(4))
+    content = bytearray(gzip.decompress(path.read_bytes()) if ending == ".nii.gz" else path.read_bytes())
+    for place, change, words in (
+        (46, struct.pack("<h", 2), "128 bytes of pixels, but voxels for 64"),  # half of the slices
+        (108, struct.pack("<f", 0), "damaged header .vox_offset 0"),  # so that the header would be voxels
+    ):
+        damaged = content[:place] + change + content[place + len(change) :]
+        path.write_bytes(gzip.compress(damaged) if ending == ".nii.gz" else damaged)
+        with pytest.raises(InputError, match=words):
+            read_image(path)
+
+
 def test_random_damage_is_refused_or_read(tmp_path: Path) -> None:
     rng = np.random.default_rng(7)
     files = written(tmp_path)

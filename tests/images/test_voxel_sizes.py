@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,11 +12,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
+from monai.data import MetaTensor
 
 from monai_r2unet import Segmenter
 from monai_r2unet.errors import InputError
 from monai_r2unet.images.reading import read_image, read_image_with_notes
 from monai_r2unet.images.writing import write_image
+from monai_r2unet.inference.image_kinds import as_sitk
 from tests.helpers.arrays import values
 
 VOXELS = np.arange(5 * 6 * 7, dtype=np.int16).reshape(5, 6, 7)
@@ -165,6 +169,18 @@ def test_different_units_of_a_nrrd_are_refused(tmp_path: Path) -> None:
         read_image(nrrd(tmp_path / "a.nrrd", "spacings: 0.7 0.8 2.5", 'units: "mm" "mm" "cm"'))
 
 
+@pytest.mark.parametrize("unit", ["inch", "microns", "s"])
+def test_units_that_are_unknown_are_not_taken_for_mm(tmp_path: Path, unit: str) -> None:
+    units = f'space units: "mm" "mm" "{unit}"'
+    for path in (
+        nrrd(tmp_path / "a.nrrd", "space: left-posterior-superior", DIRECTIONS, units),
+        nrrd(tmp_path / "b.nrrd", "spacings: 0.7 0.8 2.5", units.removeprefix("space ")),
+        metaimage(tmp_path / "c.mha", "ElementSpacing = 0.7 0.8 2.5", f"DistanceUnits = {unit}"),
+    ):
+        with pytest.raises(InputError, match=f"gives sizes in {unit}, expected one of m, cm, mm, um"):
+            read_image(path)
+
+
 def test_the_axis_of_colours_needs_no_size(tmp_path: Path) -> None:
     colours = sitk.Compose([sitk.Cast(sitk.GetImageFromArray(VOXELS), sitk.sitkUInt8)] * 3)
     colours.SetSpacing((0.7, 0.8, 2.5))
@@ -245,6 +261,19 @@ def test_sizes_that_no_patient_has_are_warned_of(tmp_path: Path, spacing: tuple[
         (note,) = read_image_with_notes(tmp_path / f"a{ending}")[1]
         assert note.startswith(f"{tmp_path / f'a{ending}'}: the voxels are ")
         assert note.endswith("mm large, which no scan of a patient has: check their size and its unit")
+
+
+def test_the_grid_that_libraries_give_an_array_is_warned_of() -> None:
+    voxels = np.zeros((32, 32, 4), np.int16)
+    plain, tensor = sitk.GetImageFromArray(voxels.T), MetaTensor(torch.from_numpy(voxels))
+    for image in (plain, tensor):
+        with pytest.warns(UserWarning, match="the grid that libraries give an array, with voxels of 1 mm"):
+            as_sitk(image, channels=1)
+    plain.SetOrigin((-16, -16, 0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        as_sitk(plain, channels=1)
+        as_sitk(voxels, channels=1, spacing=(1, 1, 1))
 
 
 def test_sizes_from_memory_are_warned_of_too() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 from monai_r2unet.apps.cli.arguments import learning_rate, natural, positive
@@ -51,9 +50,10 @@ def run(options: argparse.Namespace) -> int:
         from monai_r2unet.apps.reproduce.session import carry_out
         from monai_r2unet.apps.reproduce.study import study_of
         from monai_r2unet.apps.reproduce.tables import table_of
+        from monai_r2unet.inference.devices import process_number
 
     study = study_of(options)
     failed = failures_everywhere(carry_out(study, lambda name: print(f"{name}: done", file=sys.stderr)))
-    if int(os.environ.get("RANK", "0")) == 0:
+    if process_number("RANK", 0) == 0:
         print(table_of(study.dataset, read_results(study.out / "results")))
     return EXIT_SOME_FAILED if failed else EXIT_DONE

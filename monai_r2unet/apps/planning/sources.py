@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +92,40 @@ def find_cases(source: Path) -> Source:
         )
     if not found.cases:
         raise InputError(f"{source} holds no image with a mask, expected {FORMS}: add some")
-    return found
+    _check_apart(found.cases, source)
+    return replace(found, cases=_with_names_of_their_own(found.cases))
+
+
+def _check_apart(cases: Sequence[Case], source: Path) -> None:
+    """Refuse an image that is named twice, and a patient in two sets."""
+    images = Counter(os.path.normpath(case.image) for case in cases)
+    if len(images) == 1:  # in the data list that `new` writes of it, it validates its own training
+        return
+    twice = [image for image, count in images.items() if count > 1]
+    if twice:
+        raise InputError(f"{source} names {len(twice)} images twice: {first_three(twice)}; keep one entry of each")
+    sets: dict[str, str | None] = {}
+    for case in cases:
+        if case.patient and sets.setdefault(case.patient, case.split) != case.split:
+            raise InputError(
+                f"{source} puts the images of {case.patient} into two sets ({case.image} is one of them): keep those "
+                "of a patient together"
+            )
+
+
+def _with_names_of_their_own(cases: list[Case]) -> list[Case]:
+    """The cases; where files in several folders have one name, with those folders before it."""
+    if len({case.name for case in cases}) == len(cases):
+        return cases
+    folder = os.path.commonpath([case.image.parent.absolute() for case in cases])
+    return [replace(case, name=str(case.image.absolute().relative_to(folder))) for case in cases]
 
 
 def _of_folders(folder: Path) -> Source:
     masks_in = [folder / name for name in MASK_FOLDERS if (folder / name).is_dir()]
+    if len(masks_in) > 1:
+        there = " and ".join(f"{path.name}/" for path in masks_in)
+        raise InputError(f"{folder} holds {there}, expected one folder of masks: keep one, or rename the other")
     if not (folder / "images").is_dir() or not masks_in:
         found = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
         raise InputError(
@@ -136,11 +167,12 @@ def _of_datalist(folder: Path) -> Source:
         check_form(folder / FILE_NAME, split, entries)
         for entry in entries:
             image, label = Path(folder, entry["image"]), Path(folder, entry["label"])
-            cases.append(Case(stem_of(image) or image.name, image, label, split, entry.get("patient")))
+            patient = str(entry.get("patient") or "") or None
+            cases.append(Case(stem_of(image) or image.name, image, label, split, patient))
     names = content.get("labels")
     if isinstance(names, dict):  # as in a dataset.json
         return Source(cases, FILE_NAME, _names(names, folder / FILE_NAME))
-    return Source(cases, FILE_NAME, tuple(names) if isinstance(names, list) else ())
+    return Source(cases, FILE_NAME, _listed(names, folder / FILE_NAME) if isinstance(names, list) else ())
 
 
 def _is_unlabelled(entry: object) -> bool:
@@ -167,7 +199,7 @@ def _of_dataset(folder: Path) -> Source:
     if isinstance(content.get("training"), list):
         check_form(path, "training", content["training"])
         pairs = [(Path(folder, entry["image"]), Path(folder, entry["label"])) for entry in content["training"]]
-        patients = [str(entry.get("patient", "")) or None for entry in content["training"]]
+        patients = [str(entry.get("patient") or "") or None for entry in content["training"]]
         cases = [
             Case(stem_of(image) or image.name, image, label, patient=patient)
             for (image, label), patient in zip(pairs, patients, strict=True)
@@ -179,9 +211,13 @@ def _of_dataset(folder: Path) -> Source:
             raise InputError(f"{folder} has no {name}/, which a dataset.json of nnU-Net needs: restore it")
     images = {re.sub(r"_0000$", "", name): image for name, image in _images(folder / "imagesTr").items()}
     masks = _images(folder / "labelsTr")
-    alone = sorted(masks.keys() - images.keys())
-    if alone:
-        raise InputError(f"{len(alone)} masks in {folder} have no image: {first_three(alone)}; restore the images")
+    for these, others, what, lacking in ((masks, images, "masks", "image"), (images, masks, "images", "mask")):
+        alone = sorted(these.keys() - others.keys())
+        if alone:
+            raise InputError(
+                f"{len(alone)} {what} in {folder} have no {lacking}: {first_three(alone)}; restore what is missing, or "
+                "take them out"
+            )
     cases = [Case(name, images[name], masks[name]) for name in sorted(masks)]
     return Source(cases, "dataset.json of nnU-Net", labels, modality)
 
@@ -201,6 +237,17 @@ def _appearance(appearance: Any, path: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+def _listed(names: list[Any], path: Path) -> tuple[str, ...]:
+    """The names of the labels with the values 1, 2, ... in a list."""
+    texts = [name.lower() for name in names if isinstance(name, str)]
+    if len(texts) < len(names) or len(set(texts)) < len(texts) or "background" in texts:
+        raise InputError(
+            f"{path} has labels {json.dumps(names)}, expected different names of the values 1, 2, ..., without the "
+            "background: correct them"
+        )
+    return tuple(names)
+
+
 def _names(labels: Mapping[str, Any], path: Path) -> tuple[str, ...]:
     """Names by value, from ``{"1": "liver"}`` (Decathlon) or ``{"liver": 1}`` (nnU-Net)."""
     try:
@@ -211,7 +258,9 @@ def _names(labels: Mapping[str, Any], path: Path) -> tuple[str, ...]:
             f"{path} has labels {json.dumps(labels)}, expected a value for each name; regions of several labels "
             "overlap, which a bundle here cannot hold: keep labels that do not overlap"
         ) from error
+    if len(by_value) < len(labels):
+        raise InputError(f"{path} has labels {json.dumps(labels)}, of which some share a value: give each its own")
     values = sorted(value for value in by_value if value > 0)
     if values != list(range(1, len(values) + 1)):
         raise InputError(f"{path} has labels with the values {values}, expected 1, 2, ...: renumber them")
-    return tuple(by_value[value] for value in values)
+    return _listed([by_value[value] for value in values], path)

@@ -51,9 +51,16 @@ def write_bundle(plan: Plan, dest: Path, *, overwrite: bool = False) -> None:
         overwrite: Replace an existing bundle, and with it the weights that were trained in it.
 
     Raises:
-        InputError: ``dest`` exists, or is not a name for a folder.
+        InputError: ``dest`` exists, is not a name for a folder, or is to be replaced and holds the images.
     """
     check_destination(dest, overwrite=overwrite)
+    files = [path for one in plan.survey.cases for path in (one.case.image, one.case.label)]
+    inside = [path for path in files if path.resolve().is_relative_to(dest.resolve())]
+    if inside:
+        raise InputError(
+            f"{dest} would be replaced with the images and masks that lie in it, such as {inside[0]}: move them to a "
+            "folder of their own, or choose another name"
+        )
     base = find_bundle(VOLUMES if plan.survey.volumes else PICTURES).root
     partial = temporary_name(dest)
     try:

@@ -506,6 +506,20 @@ def test_evaluate_measures_several_labels_as_one_if_asked(run: Run, masks: tuple
     assert run("evaluate", *masks, "--foreground") == (0, expected, "")
 
 
+def test_evaluate_leaves_no_mask_of_a_folder_out_in_silence(run: Run, work: Path, masks: tuple[str, str]) -> None:
+    for folder, mask in (("found", masks[0]), ("expected", masks[1])):
+        Path(folder).mkdir()
+        sitk.WriteImage(sitk.ReadImage(mask), f"{folder}/a.nii.gz")
+    sitk.WriteImage(sitk.ReadImage(masks[0]), "found/b.nii.gz")
+    code, _, err = run("evaluate", "found", "expected")
+    assert code == 0
+    assert err == "warning: 1 of the masks in found have no reference and are left out: b\n"
+    Path("found/b.nii.gz").rename("found/a.nrrd")
+    code, _, err = run("evaluate", "found", "expected")
+    assert code == 0
+    assert err == "warning: 1 of the masks in found have the name of another and are left out: a.nrrd\n"
+
+
 def test_evaluate_refuses_what_cannot_be_compared(run: Run, work: Path, masks: tuple[str, str]) -> None:
     image = sitk.ReadImage("r.nii.gz")
     image.SetOrigin((0, 0, 1))

@@ -328,6 +328,69 @@ def test_sources_and_names_that_do_not_fit_are_refused(capsys: pytest.CaptureFix
         assert words in capsys.readouterr().err
 
 
+def write_list(folder: Path, **content: Any) -> None:
+    (folder / "datalist.json").write_text(json.dumps(content))
+
+
+def test_lists_that_name_something_twice_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    write_volumes(Path("data"))
+    entries = [{"image": f"images/case{i}.nii.gz", "label": f"masks/case{i}.nii.gz"} for i in range(4)]
+    of_one = [entry | {"patient": 7} for entry in entries]
+    for content, words in (
+        ({"training": entries[:3], "test": entries[2:]}, "names 1 images twice: data/images/case2.nii.gz"),
+        ({"training": of_one[:2], "test": of_one[2:]}, "puts the images of 7 into two sets"),
+        ({"labels": ["background", "liver"], "training": entries}, "without the background"),
+        ({"labels": ["liver", "Liver"], "training": entries}, "expected different names"),
+        ({"labels": {"liver": 1, "kidney": 1}, "training": entries}, "some share a value"),
+    ):
+        write_list(Path("data"), **content)
+        assert main(["new", "task", "data"]) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_files_of_one_name_in_several_folders_are_different_cases() -> None:
+    """As image and mask in a folder of each patient."""
+    write_volumes(Path("flat"))
+    sets: dict[str, list[dict[str, str]]] = {"training": [], "validation": [], "test": []}
+    for number, split in enumerate(("training", "training", "validation", "test")):
+        for kind, name in (("images", "ct"), ("masks", "mask")):
+            path = Path(f"data/patient{number}/{name}.nii.gz")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Path(f"flat/{kind}/case{number}.nii.gz").rename(path)
+        sets[split].append({"image": f"patient{number}/ct.nii.gz", "label": f"patient{number}/mask.nii.gz"})
+    write_list(Path("data"), **sets)
+    assert main(["new", "task", "data"]) == 0
+    written = load(Path("task/data/datalist.json"))
+    assert [[Path(e["image"]).parent.name for e in written[split]] for split in sets] == [
+        ["patient0", "patient1"],
+        ["patient2"],
+        ["patient3"],
+    ]
+
+
+def test_nothing_of_a_data_set_is_left_out_in_silence(capsys: pytest.CaptureFixture[str]) -> None:
+    write_volumes(Path("nnunet"), ("imagesTr", "labelsTr"))
+    Path("nnunet/dataset.json").write_text(json.dumps({"labels": {"background": 0, "liver": 1, "kidney": 2}}))
+    Path("nnunet/labelsTr/case3.nii.gz").unlink()
+    write_volumes(Path("two"))
+    Path("two/labels").mkdir()
+    for source, words in (
+        ("nnunet", "1 images in nnunet have no mask: case3"),
+        ("two", "two holds masks/ and labels/"),
+    ):
+        assert main(["new", "task", source]) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_a_bundle_is_not_replaced_with_the_images_that_lie_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    write_volumes(Path("flat"))
+    assert main(["new", "task", "flat"]) == 0
+    write_volumes(Path("task/mine"))
+    assert main(["new", "task", "task/mine", "--overwrite"]) == 2
+    assert "task would be replaced with the images and masks that lie in it" in capsys.readouterr().err
+    assert len(list(Path("task/mine/images").iterdir())) == 4
+
+
 def test_an_existing_bundle_stays_unless_it_is_to_be_replaced(capsys: pytest.CaptureFixture[str]) -> None:
     write_volumes(Path("data"))
     assert main(["new", "task", "data"]) == 0

@@ -212,6 +212,31 @@ def test_processes_share_the_cases_and_the_table_holds_all(
     assert last == [["a", "b"], ["a", "b", "c"]]
 
 
+@pytest.mark.parametrize(
+    ("rank", "count", "words"),
+    [
+        ("2", "2", r"process 2 \(RANK\) of 2 \(WORLD_SIZE\)"),
+        ("1", "1", "cases would be left out"),
+        ("0", "0", "of 0"),
+        ("first", "2", "RANK is 'first', expected a number"),
+    ],
+)
+def test_processes_that_would_leave_cases_out_are_refused(
+    segmenter: Segmenter,
+    three: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rank: str,
+    count: str,
+    words: str,
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", count)
+    with pytest.raises(InputError, match=words):
+        segment_cohort(lambda: segmenter, three, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_mask_whose_record_was_not_written_any_more_is_measured(
     segmenter: Segmenter, three: Path, tmp_path: Path
 ) -> None:
