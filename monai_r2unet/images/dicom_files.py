@@ -16,6 +16,7 @@ from monai_r2unet.images.formats import READERS
 __all__ = [
     "ARCHIVES",
     "Chosen",
+    "can_be_decoded",
     "check_sound",
     "contents",
     "is_chosen",
@@ -150,10 +151,15 @@ def transfer_syntax(path: Path) -> str:
     return "" if found is None else found[1].decode("ascii")
 
 
+def can_be_decoded(syntax: str) -> bool:
+    """Whether GDCM reads images of a transfer syntax, given by its UID; empty if it is not stated."""
+    return DECODED.fullmatch(syntax) is not None
+
+
 def unreadable(path: Path) -> InputError:
     """Why GDCM does not read a file."""
     syntax = transfer_syntax(path)
-    if DECODED.fullmatch(syntax):
+    if can_be_decoded(syntax):
         return InputError(
             f"the DICOM file {path} is damaged, truncated or without an image: copy it again from its source"
         )
