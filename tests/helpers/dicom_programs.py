@@ -116,7 +116,9 @@ def running_orthanc(folder: Path, plugins: Sequence[Path] = (), **more: Any) -> 
     """An archive of its own in a folder, to which anybody may send; skips the test where it is not installed."""
     program = shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin:/usr/bin")
     if program is None or not all(plugin.is_file() for plugin in plugins):
-        pytest.skip("Orthanc is not installed: `apt-get install orthanc orthanc-dicomweb`, then an archive is tested too")
+        pytest.skip(
+            "Orthanc is not installed: `apt-get install orthanc orthanc-dicomweb`, then an archive is tested too"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     archive = Orthanc(f"http://127.0.0.1:{free_port()}", free_port())
     settings = {

@@ -30,7 +30,9 @@ def settings_of(folder: Path, bundle: Path, archive_port: int, **changes: Any) -
         "spool": str(folder / "spool"),
         "senders": [{"ae_title": "SCANNER", "address": "127.0.0.1"}],
         "archive": {"ae_title": "ARCHIVE", "address": "127.0.0.1", "port": archive_port},
-        "rules": [{"modality": "CT", "body_part": "CHEST", "slices": [2, 100], "bundle": str(bundle), "trust_bundle": True}],
+        "rules": [
+            {"modality": "CT", "body_part": "CHEST", "slices": [2, 100], "bundle": str(bundle), "trust_bundle": True}
+        ],
         "device": "cpu",
         "limits": {"free_gb": 0.001},
         "seconds": {"after_release": 0.5, "after_silence": 6},
@@ -65,7 +67,9 @@ class Node:
                 text=True,
             )
         told: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=lambda pipe: told.put(pipe.readline()), args=(self.process.stdout,), daemon=True).start()
+        threading.Thread(
+            target=lambda pipe: told.put(pipe.readline()), args=(self.process.stdout,), daemon=True
+        ).start()
         self.address = told.get(timeout=PATIENCE).strip()
         assert self.address, self.log.read_text()
 
