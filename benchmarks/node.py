@@ -1,4 +1,4 @@
-"""Load and memory of the DICOM node: series a minute from storescu to an archive, and its memory over many small series.
+"""Load and memory of the DICOM node: series a minute from storescu to an archive, and memory over many small series.
 
     python -m benchmarks.node [--series 5] [--small 200] [--results FILE]
 
@@ -29,6 +29,7 @@ from benchmarks.records import RESULTS
 from monai_r2unet.files import write_json
 
 SMALL = 4  # slices of a small series
+SAMPLES = 10  # of memory
 WORKER = "monai_r2unet.worker"
 
 
@@ -111,16 +112,17 @@ def measure_load(slices: Sequence[Path], count: int) -> dict[str, Any]:
 
 
 def measure_memory(slices: Sequence[Path], count: int) -> dict[str, Any]:
-    """Memory after each of many small series."""
+    """Memory of both processes after each tenth of many small series."""
     middle = len(slices) // 2 - SMALL // 2
     resident: dict[str, list[int]] = {"node": [], "worker": []}
     with _node() as (node, folder):
         started = time.perf_counter()
-        for number in range(count):
+        for number in range(1, count + 1):
             node.send(copied(slices[middle : middle + SMALL], folder / f"{number}"))
-            node.wait_for(number + 1)
-            for name, size in node.resident().items():
-                resident[name].append(size)
+            node.wait_for(number)
+            if number % (count // SAMPLES) == 0:
+                for name, size in node.resident().items():
+                    resident[name].append(size)
         seconds = time.perf_counter() - started
         node.check(count)
     return {"series": count, "slices": SMALL, "seconds": round(seconds, 2), "resident_bytes": resident}

@@ -205,7 +205,7 @@ def _mark(folder: Path, *, cut: bool) -> None:
     except FileNotFoundError:  # it was complete, and what came later was refused
         with contextlib.suppress(OSError):
             (folder / CUT).touch()
-    logger.warning("series %s: cut off with %d slices", _series_of(folder), len(names_in(folder)))
+    logger.warning("series %s: cut off; slices so far: %d", _series_of(folder), len(names_in(folder)))
 
 
 def _series_of(folder: Path) -> str:
