@@ -38,11 +38,13 @@ class Arrival:
     Args:
         last: When its last slice came or its last sender went, on the monotonic clock.
         senders: Associations that have brought slices and are still open.
+        storing: Number of slices that are being written: a slow disk is no silence of the sender.
         cut: Whether a sender was lost or a slice refused.
     """
 
     last: float
     senders: set[int] = field(default_factory=set)
+    storing: int = 0
     cut: bool = False
 
 
@@ -77,6 +79,7 @@ class Arrivals:
         folder, arriving = self.spool.incoming / key, self.spool.arriving / f"{sender}.{name}"
         with self.lock:
             arrival = self._arrival(key, sender)
+            arrival.storing += 1
         try:
             self._check_room(folder)
             with written_whole(arriving, ".tmp") as temporary:
@@ -96,7 +99,10 @@ class Arrivals:
             if isinstance(error, Full):
                 raise
             raise Full(f"the disk: {OutputError(folder, error).reason}") from error
-        arrival.last = time.monotonic()
+        finally:
+            with self.lock:
+                arrival.storing -= 1
+                arrival.last = time.monotonic()
 
     def end(self, sender: int, *, properly: bool) -> None:
         """Note that an association has ended: released, or lost."""
@@ -145,7 +151,7 @@ class Arrivals:
     def _is_complete(self, folder: Path, arrival: Arrival | None) -> bool:
         if arrival is None:  # received before this process began, and released
             return True
-        if arrival.cut:
+        if arrival.cut or arrival.storing:
             return False
         quiet = time.monotonic() - arrival.last
         return quiet >= (self.seconds.after_silence if (folder / OPEN).exists() else self.seconds.after_release)

@@ -17,6 +17,7 @@ __all__ = ["Delivery"]
 WAITS = (5.0, 15.0, 60.0, 300.0)  # seconds before the next attempt, when the last ones failed
 PAUSE = 30.0  # seconds between looks, if nothing new is made
 REFUSALS = 5  # of an object by the archive, after which it is given up
+NOT_SUPPORTED = 0x0122  # status, PS3.7, C.5.6: here for an archive that rejects all that is proposed
 TIMEOUT = 60.0  # seconds for each answer of the archive
 
 logger = logging.getLogger(__name__)
@@ -78,14 +79,10 @@ class Delivery:
         archive = self.archive
         association = self.ae.associate(archive.address, archive.port, ae_title=archive.ae_title)
         if not association.is_established:
-            return None
-        try:
-            status: int | None = association.send_c_store(data).get("Status")
-        except ValueError:  # the archive does not take objects of this class
-            status = 0x0122
-        finally:
-            if association.is_established:
-                association.release()
+            return NOT_SUPPORTED if association.rejected_contexts else None
+        status: int | None = association.send_c_store(data).get("Status")
+        if association.is_established:
+            association.release()
         return status
 
     def _place(self) -> str:

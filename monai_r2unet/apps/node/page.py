@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 from monai_r2unet import __version__
 from monai_r2unet.apps.node.arrivals import CUT
 from monai_r2unet.apps.node.settings import Page
-from monai_r2unet.apps.node.spool import SERIES, Spool, keys, names_in, read_record
+from monai_r2unet.apps.node.spool import RECORD, SERIES, Spool, keys, names_in, read_record
 from monai_r2unet.errors import InputError
 from monai_r2unet.files import written_whole
 
@@ -128,10 +128,12 @@ def state_of(ae_title: str, spool: Spool, working: Mapping[str, Any]) -> dict[st
 def _entry(state: str, folder: Path, working: Mapping[str, Any]) -> dict[str, Any]:
     """A series that is under way; its folder may be passed on meanwhile, which the next look will show."""
     entry: dict[str, Any] = {"key": folder.name, "state": state}
+    if state == "sending":
+        record = read_record(folder / RECORD)
+        return entry | {name: record.get(name) for name in ("series", "slices", "voxels")}
     with contextlib.suppress(FileNotFoundError):
         entry["series"] = (folder / SERIES).read_text(encoding="utf-8")
-    if state != "sending":
-        entry["slices"] = len(names_in(folder))
+    entry["slices"] = len(names_in(folder))
     if folder.name == working.get("key"):
         entry |= {"state": "segmenting", "done": working["done"], "total": working["total"]}
     if (folder / CUT).exists():

@@ -28,7 +28,7 @@ from typing import Any
 
 from monai_r2unet.files import write_json
 
-__all__ = ["OBJECT", "SERIES", "SLICES", "Spool", "key_of", "keys", "names_in", "read_record"]
+__all__ = ["OBJECT", "RECORD", "SERIES", "SLICES", "Spool", "key_of", "keys", "names_in", "read_record"]
 
 OBJECT, RECORD = "object.dcm", "record.json"
 SERIES, SLICES, ATTEMPTS = "series", "slices", "attempts"  # in the folder of a series; SERIES holds its UID

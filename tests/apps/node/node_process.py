@@ -35,7 +35,7 @@ def settings_of(folder: Path, bundle: Path, archive_port: int, **changes: Any) -
         ],
         "device": "cpu",
         "limits": {"free_gb": 0.001},
-        "seconds": {"after_release": 0.5, "after_silence": 6},
+        "seconds": {"after_release": 0.5, "after_silence": 30},
         "page": {"port": 0},
         **changes,
     }
@@ -90,12 +90,12 @@ class Node:
         """What became of the series."""
         return [json.loads(path.read_text()) for path in sorted(self.spool.glob("records/*.json"))]
 
-    def until(self, what: Callable[[], bool]) -> None:
-        """Wait for something."""
+    def until(self, what: Callable[[], bool], every: float = 0.1) -> None:
+        """Wait for something, looking every so many seconds."""
         give_up = time.monotonic() + PATIENCE
         while not what():
             assert time.monotonic() < give_up, self.log.read_text()
-            time.sleep(0.1)
+            time.sleep(every)
 
     def send(self, *folders: Path, **titles: str) -> int:
         """Send series by dcmtk's storescu; returns its exit code."""

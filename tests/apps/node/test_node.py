@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from monai_r2unet import Segmenter
 from tests.apps.node.node_process import Node, settings_of
@@ -28,7 +29,8 @@ import pydicom
 
 SERIES = 20
 TWICE = 5
-CUT_OFF = 9  # the series in whose middle the sender is killed; it is longer than the others
+CUT_OFF = 9  # the series in whose middle the sender is killed
+LONG = 48  # slices of that one; the others have two
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +41,11 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def series(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Folders of the series 1 to 20; a list that counts from 0 has an empty place first."""
-    folder = tmp_path_factory.mktemp("series")
-    return [
-        Path(),
-        *(write_ct_series(folder / f"{n}", small_ct(slices=2 + 22 * (n == CUT_OFF)), n) for n in range(1, 21)),
-    ]
+    folder, ct = tmp_path_factory.mktemp("series"), small_ct(slices=2)
+    long = sitk.Tile([ct] * (LONG // 2), (1, 1, LONG // 2))
+    long.SetSpacing(ct.GetSpacing())
+    images = {number: long if number == CUT_OFF else ct for number in range(1, SERIES + 1)}
+    return [Path(), *(write_ct_series(folder / f"{number}", image, number) for number, image in images.items())]
 
 
 @pytest.fixture
@@ -72,11 +74,11 @@ def test_nothing_is_lost_and_nothing_done_twice(series: list[Path], bundle: Path
         assert list(node.spool.glob("*/*/slices")) == []
 
         cut = subprocess.Popen(storescu(node.port, series[CUT_OFF]))
-        node.until(lambda: len(list(node.spool.glob("incoming/*/slices/*"))) >= 3)
+        node.until(lambda: len(list(node.spool.glob("incoming/*/slices/*"))) >= 3, every=0.001)
         cut.kill()
         assert cut.wait() != 0
         node.until(lambda: states(node) == ["cut off"])
-        assert 3 <= node.state()["under_way"][0]["slices"] < 24
+        assert 3 <= node.state()["under_way"][0]["slices"] < LONG
         assert node.send(*series[1:CUT_OFF], *series[1 : 1 + TWICE]) == 0
         assert node.send(*series[1 : 1 + TWICE]) == 0
 
@@ -85,8 +87,9 @@ def test_nothing_is_lost_and_nothing_done_twice(series: list[Path], bundle: Path
         node.start()
         assert "cut off" in states(node), "what was cut off waits for its rest, however often the node starts"
 
+        received = len(list(node.spool.glob("incoming/*/slices/*")))
         sending = subprocess.Popen(storescu(node.port, *series[CUT_OFF + 1 :]), stderr=subprocess.DEVNULL)
-        node.until(lambda: len(list(node.spool.glob("incoming/*/slices/*"))) >= 3 + 5)
+        node.until(lambda: len(list(node.spool.glob("incoming/*/slices/*"))) >= received + 3, every=0.001)
         node.kill()
         assert sending.wait() != 0, "the sender knows that it was not done"
         node.start()
