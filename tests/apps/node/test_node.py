@@ -80,7 +80,6 @@ def test_nothing_is_lost_and_nothing_done_twice(series: list[Path], bundle: Path
         node.until(lambda: states(node) == ["cut off"])
         assert 3 <= node.state()["under_way"][0]["slices"] < LONG
         assert node.send(*series[1:CUT_OFF], *series[1 : 1 + TWICE]) == 0
-        assert node.send(*series[1 : 1 + TWICE]) == 0
 
         node.until(lambda: len(node.records()) >= 2 and "segmenting" in states(node))
         node.kill()
@@ -95,6 +94,8 @@ def test_nothing_is_lost_and_nothing_done_twice(series: list[Path], bundle: Path
         node.start()
         assert node.send(*series[CUT_OFF:]) == 0
         node.until(lambda: len(node.records()) == SERIES and not node.state()["under_way"])
+        assert node.send(*series[1 : 1 + TWICE]) == 0
+        node.until(lambda: node.log.read_text().count("sent again, and known already") == TWICE)
         node.kill(signal.SIGTERM)
 
         found = archive.instances("SEG")
