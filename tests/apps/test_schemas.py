@@ -55,10 +55,9 @@ def test_reports_fit(repository: Path, bundle: str, tmp_path: Path) -> None:
     assert not reports.is_valid({**cohort, "cases": [{**cohort["cases"][0], "status": "well"}]})
 
     report.unlink()
-    picture = repository / "bundles" / "chase_db1" / "sample" / "images"
-    photograph = min(picture.iterdir())
-    options = ["--bundle", "chase_db1", "--device", "cpu", "--report", str(report)]
-    assert main(["segment", str(photograph), str(tmp_path / "vessels.png"), *options]) == 0
+    photograph = min((repository / "bundles" / "skin" / "sample" / "images").iterdir())
+    options = ["--bundle", "skin", "--device", "cpu", "--report", str(report)]
+    assert main(["segment", str(photograph), str(tmp_path / "lesion.png"), *options]) == 0
     reports.validate(json.loads(report.read_text()))
 
 
