@@ -1,6 +1,7 @@
 # The project's two commands: `make train` and `make test`. Each makes what it needs and nothing more.
 # `make docs` builds the documentation site in `site`.
 # `make test-distributed` trains in several processes, some of which are killed, and on two hosts that lose each other.
+# `make test-node` runs the DICOM node between dcmtk and Orthanc, kills it, and fills its disk.
 # `make test-weights` measures the weights for photographs on whole test sets, which takes minutes and MONAI_R2UNET_DATA.
 # `make test-slicer` tests the 3D Slicer extension, for which it installs Slicer's core (1 GB) into a separate environment.
 # `make test-viewer` tests the web viewer in headless Chromium, and `make screenshots` makes its pictures for the docs.
@@ -20,7 +21,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 BUNDLES ?= lung
 PORT ?= 8000
 
-.PHONY: train lung-weights bundles test test-distributed test-weights test-slicer test-viewer screenshots label-server test-label docs lint clean
+.PHONY: train lung-weights bundles test test-distributed test-node test-weights test-slicer test-viewer screenshots label-server test-label docs lint clean
 
 train: $(VENV)/.train
 	$(BIN)/python -m monai.bundle run training --config_file bundles/lung/train.json
@@ -32,10 +33,13 @@ bundles: $(VENV)/.train
 	$(BIN)/python bundles/build.py
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not (distributed or label_server or slicer or viewer or weights)"
+	$(BIN)/python -m pytest -m "not (distributed or label_server or node or slicer or viewer or weights)"
 
 test-distributed: $(VENV)/.test
 	$(BIN)/python -m pytest -m distributed
+
+test-node: $(VENV)/.test
+	$(BIN)/python -m pytest -m node tests/apps/node --dist loadfile
 
 test-weights: $(VENV)/.test
 	$(BIN)/python -m pytest -m weights
@@ -74,7 +78,7 @@ $(VENV)/.train: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(INSTALL) --editable '.[train,dicom,export,openvino,dev]'
+	$(INSTALL) --editable '.[train,node,export,openvino,dev]'
 	touch $@ $(VENV)/.train
 
 $(VENV)/.docs: $(VENV)/.test

@@ -125,6 +125,32 @@ def viewer() -> str:
     return f"{speed_tables.table(['measured', 'median', 'slowest'], rows)}\n\n{note}"
 
 
+def dicom_node() -> str:
+    """Load and memory of the DICOM node."""
+    path = RESULTS / "dicom_node.json"
+    if not path.is_file():
+        raise speed_tables.NotMeasured("Not measured yet: `python -m benchmarks.node`.")
+    found: dict[str, Any] = json.loads(path.read_text())
+    load, memory = found["load"], found["memory"]
+    rows = [
+        [
+            "series a minute, of 512x512 and " + f"{load['slices']} slices",
+            f"{60 * load['series'] / load['seconds']:.2f}",
+        ],
+        ["seconds in which a scanner gets rid of one", f"{load['seconds_to_send'] / load['series']:.1f}"],
+    ]
+    for name, sizes in memory["resident_bytes"].items():
+        each = memory["series"] // len(sizes)
+        title = f"memory of the {name}, after {each}, {memory['series'] // 2} and {memory['series']} small series"
+        shown = (sizes[0], sizes[len(sizes) // 2 - 1], sizes[-1])
+        rows.append([title, ", ".join(f"{size / 1e6:.0f} MB" for size in shown)])
+    note = (
+        f"{speed_tables.conditions(found)}, {found['cores']} cores, load average {found['load_average_before']} "
+        f"before; small series have {memory['slices']} slices. Measured by `{found['command']}`."
+    )
+    return f"{speed_tables.table(['measured', 'result'], rows)}\n\n{note}"
+
+
 def papers(number: int) -> Callable[[], str]:
     """What makes one of the paper's tables, with the results in `reproduce.jsonl` beside its own."""
     return lambda: list(reproduced.TABLES.values())[number - 1](read_lines(REPRODUCED))
@@ -196,6 +222,7 @@ def several_labels() -> str:
 
 
 TABLES = {
+    "dicom_node": dicom_node,
     "lung": lung,
     "lung_forms": lung_forms,
     "lung_surfaces": lung_surfaces,
@@ -212,6 +239,7 @@ FILES = (
     "README.md",
     "docs/explanation/reproduction.md",
     "docs/reference/speed.md",
+    "docs/how-to/dicom_node.md",
     "docs/how-to/monai_label.md",
     "docs/how-to/new_task.md",
     "docs/how-to/segment.md",

@@ -14,6 +14,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 # The tests in these folders carry a marker, because they need minutes, data or an environment of their own.
 SUITES = {
+    "apps/node": "node",
     "apps/viewer": "viewer",
     "bundles/weights": "weights",
     "label_server": "label_server",

@@ -17,6 +17,7 @@ __all__ = [
     "ARCHIVES",
     "DEFLATED",
     "Chosen",
+    "can_be_decoded",
     "check_sound",
     "contents",
     "is_chosen",
@@ -155,6 +156,11 @@ def transfer_syntax(path: Path) -> str:
     return "" if found is None else found[1].decode("ascii")
 
 
+def can_be_decoded(syntax: str) -> bool:
+    """Whether GDCM reads images of a transfer syntax, given by its UID; empty if it is not stated."""
+    return DECODED.fullmatch(syntax) is not None
+
+
 def unreadable(path: Path) -> InputError:
     """Why GDCM does not read a file."""
     syntax = transfer_syntax(path)
@@ -163,7 +169,7 @@ def unreadable(path: Path) -> InputError:
             f"the DICOM file {path} stores pixels as floating-point numbers or in 64 bits, which cannot be read: "
             "convert it to NIfTI first"
         )
-    if DECODED.fullmatch(syntax):
+    if can_be_decoded(syntax):
         return InputError(
             f"the DICOM file {path} is damaged, truncated or without an image: copy it again from its source"
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,8 @@ import requests
 pytest.importorskip("monailabel", reason="MONAI Label is not installed: `make test-label` installs it and runs these")
 
 from monailabel.client import MONAILabelClient
+
+from tests.helpers.dicom_programs import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STARTED = 300  # seconds that a busy machine may take; a quiet one takes 15
@@ -53,12 +54,6 @@ class Server:
         while not done():
             assert time.monotonic() < give_up, "it did not come about"
             time.sleep(0.5)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

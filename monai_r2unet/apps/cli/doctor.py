@@ -21,6 +21,7 @@ OPTIONAL = {
     "tensorboard": "train",
     "pydicom": "dicom",
     "highdicom": "dicom",
+    "pynetdicom": "node",
     "onnxscript": "export",
     "onnxruntime": "export",
     "openvino": "openvino",

@@ -15,7 +15,19 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from monai_r2unet._borrowed import run_exit_functions
-from monai_r2unet.apps.cli import bundles, doctor, evaluate, export, new, prepare, reproduce, segment, view, worker
+from monai_r2unet.apps.cli import (
+    bundles,
+    dicom_node,
+    doctor,
+    evaluate,
+    export,
+    new,
+    prepare,
+    reproduce,
+    segment,
+    view,
+    worker,
+)
 from monai_r2unet.apps.cli.arguments import with_dashes
 from monai_r2unet.apps.cli.terminal import EXIT_FAILED, say
 from monai_r2unet.errors import EXIT_BAD_INPUT, InputError, as_switch, known_error
@@ -35,6 +47,7 @@ VERBS = {
     "doctor": doctor,
     "view": view,
     "worker": worker,
+    "dicom-node": dicom_node,
 }
 
 
