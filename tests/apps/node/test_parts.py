@@ -56,7 +56,7 @@ def read(folder: Path, **changes: Any) -> Settings:
             {"senders": [{"ae_title": "CT", "address": "10.0.0"}]},
             r"senders\[0\]: address is '10.0.0', expected an IP address or a network",
         ),
-        ({"rules": [{"bundle": "liver"}]}, r"rules\[0\]: unknown bundle 'liver'; there are: chase_db1, drive, lung"),
+        ({"rules": [{"bundle": "liver"}]}, r"rules\[0\]: unknown bundle 'liver'; available: chase_db1, drive, lung"),
         ({"rules": [{"bundle": "lung", "output": "nifti"}]}, "output is 'nifti', expected seg or rtstruct"),
         ({"rules": [{"bundle": "lung", "slices": [50]}]}, r"rules\[0\].slices is \[50\], expected a list of two"),
         ({"rules": [{"bundle": "lung", "slices": [9, 2]}]}, r"slices is \[9, 2\], expected the least number"),
