@@ -260,10 +260,11 @@ def test_non_finite_voxels_may_be_allowed_and_are_told(segmenter: Segmenter) -> 
 def test_values_that_cannot_be_hounsfield_units_are_told_but_segmented(
     segmenter: Segmenter, low: int, high: int, plausible: bool
 ) -> None:
-    array = np.linspace(low, high, 32 * 32 * 2).reshape(2, 32, 32).astype(np.float32)
+    image = volume(np.linspace(low, high, 32 * 32 * 2).reshape(2, 32, 32).astype(np.float32))
+    image.SetOrigin((1, 0, 0))  # with a geometry of its own
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        assert segmenter(volume(array)).GetSize() == (32, 32, 2)
+        assert segmenter(image).GetSize() == (32, 32, 2)
     told = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
     assert [f"{low:g} to {high:g}, cannot be Hounsfield units" in sentence for sentence in told] == [True] * (
         not plausible
