@@ -268,7 +268,7 @@ def test_a_reference_is_compared_and_errors_are_shown(show, images, wait_for):
     segment(page)
     open_reference = lambda path: (page.fill("#reference-path", path), page.press("#reference-path", "Enter"))  # noqa: E731
     open_reference("sagittal.expected.nrrd")
-    page.wait_for_selector("#message >> text=does not lie on the grid")
+    page.wait_for_selector("#message >> text=is not on the grid")
     open_reference("truth.nii.gz")
     page.wait_for_selector("#measures")
     dice = 2 * (found & truth).sum() / (found.sum() + truth.sum())
