@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,11 +15,10 @@ from monai_r2unet.apps.node.arrivals import Arrivals
 from monai_r2unet.apps.node.result import Header, give_uids, read_header, uids_of
 from monai_r2unet.apps.node.settings import OUTPUTS, Rule, Settings
 from monai_r2unet.apps.node.spool import OBJECT, SERIES, SLICES, Spool, names_in
-from monai_r2unet.apps.worker.protocol import read_event
+from monai_r2unet.apps.worker.protocol import WORKER, read_event
 
 __all__ = ["Segmenting"]
 
-WORKER = (sys.executable, "-m", "monai_r2unet.worker")
 ATTEMPTS = 5  # at a series during whose segmentation the worker or the node ends
 LONGEST = 3600.0  # seconds of one, after which the worker is ended
 # What a record keeps of the worker's answer.

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import shutil
 import socket
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,12 +18,12 @@ from trame.app import get_server
 from monai_r2unet.apps.viewer.access import Access
 from monai_r2unet.apps.viewer.folder import Folder
 from monai_r2unet.apps.viewer.page import Page
+from monai_r2unet.apps.worker.protocol import WORKER
 
-__all__ = ["WORKER", "Options", "serve"]
+__all__ = ["Options", "serve"]
 
 EVERYWHERE = ("0.0.0.0", "::")  # addresses to listen on, not to open
 PREFIX = "monai-r2unet-view-"  # of the temporary folder
-WORKER = (sys.executable, "-m", "monai_r2unet.worker")
 
 
 @dataclass(frozen=True)

@@ -45,15 +45,27 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from monai_r2unet.errors import InputError
 
-__all__ = ["PROTOCOL", "Answer", "Request", "event_line", "lines", "read_command", "read_event", "request_of"]
+__all__ = [
+    "PROTOCOL",
+    "WORKER",
+    "Answer",
+    "Request",
+    "event_line",
+    "lines",
+    "read_command",
+    "read_event",
+    "request_of",
+]
 
 PROTOCOL = 3  # increased with every change that clients must know
+WORKER = (sys.executable, "-m", "monai_r2unet.worker")  # starts the process
 COMMANDS = ("run", "describe", "cancel", "quit")
 MARK = "@@"  # prefix of each event, to distinguish it from anything else printed
 
