@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import logging
 from pathlib import Path
 
-from monai_r2unet.apps.cli.terminal import EXIT_DONE, say
-from monai_r2unet.errors import InputError
+from monai_r2unet.apps.cli.terminal import EXIT_DONE, check_installed, say
 from monai_r2unet.inference.startup import leaving_on_interrupt
 
 __all__ = ["HELP", "add_arguments", "run"]
@@ -25,11 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until the process is told to end."""
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise InputError(
-            f'the node needs {", ".join(missing)}, which is not installed: pip install "monai-r2unet[node]"'
-        )
+    check_installed(NEEDED, "the node", "node")
     with leaving_on_interrupt():
         from monai_r2unet.apps.node.service import serve
         from monai_r2unet.apps.node.settings import read_settings

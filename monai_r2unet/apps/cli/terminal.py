@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import sys
+from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["EXIT_DONE", "EXIT_FAILED", "EXIT_NOTHING_FOUND", "EXIT_SOME_FAILED", "ProgressBar", "format_extent", "say"]
+from monai_r2unet.errors import InputError
+
+__all__ = [
+    "EXIT_DONE",
+    "EXIT_FAILED",
+    "EXIT_NOTHING_FOUND",
+    "EXIT_SOME_FAILED",
+    "ProgressBar",
+    "check_installed",
+    "format_extent",
+    "say",
+]
 
 # Characters that names may contain and that would end a line, or worse; tabs separate columns.
 CONTROL = {code: repr(chr(code))[1:-1] for code in (*range(9), *range(10, 32), 127)}
@@ -21,6 +34,15 @@ def say(line: str, *, result: bool = False) -> None:
     """Print a line, a result or a message; a closed stream or a full disk does not stop the work."""
     with contextlib.suppress(OSError, ValueError):  # ValueError: the stream was closed
         print(line.translate(CONTROL), file=sys.stdout if result else sys.stderr)
+
+
+def check_installed(packages: Sequence[str], what: str, extra: str) -> None:
+    """Refuse to start a program whose packages are not installed; ``extra`` names what installs them."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f'{what} needs {", ".join(missing)}, which is not installed: pip install "monai-r2unet[{extra}]"'
+        )
 
 
 class ProgressBar:

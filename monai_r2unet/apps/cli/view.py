@@ -5,16 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import importlib.util
 import os
 import signal
 import sys
 from pathlib import Path
 
 from monai_r2unet.apps.cli.arguments import positive
-from monai_r2unet.apps.cli.terminal import EXIT_DONE
+from monai_r2unet.apps.cli.terminal import EXIT_DONE, check_installed
 from monai_r2unet.bundle import find_bundle
-from monai_r2unet.errors import InputError
 from monai_r2unet.inference.startup import leaving_on_interrupt
 
 __all__ = ["HELP", "add_arguments", "announce", "run", "until_stopped"]
@@ -51,11 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve the viewer until it is interrupted."""
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise InputError(
-            f'the viewer needs {", ".join(missing)}, which is not installed: pip install "monai-r2unet[viewer]"'
-        )
+    check_installed(NEEDED, "the viewer", "viewer")
     with leaving_on_interrupt():
         from monai_r2unet.apps.viewer.access import is_loopback
         from monai_r2unet.apps.viewer.folder import Folder
