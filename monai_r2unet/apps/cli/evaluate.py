@@ -70,21 +70,28 @@ def _pairs(prediction: Path, reference: Path) -> list[tuple[Path, Path]]:
     """The mask and its reference, or the masks of two folders that have the same name but for the ending."""
     if not (prediction.is_dir() and reference.is_dir()):
         return [(prediction, reference)]
+    from monai_r2unet.datasets.datalist import first_three
+
     predictions, references = _masks_of(prediction), _masks_of(reference)
     missing = sorted(references.keys() - predictions.keys())
     if missing or not references:
         raise InputError(
             f"{len(missing)} of the {len(references)} references in {reference} have no mask of the same name in "
-            f"{prediction} ({_few(missing) or 'there are none'}): segment these images too, or remove their references"
+            f"{prediction} ({first_three(missing) or 'there are none'}): segment these images too, or remove their "
+            "references"
         )
     others = sorted(predictions.keys() - references.keys())
     if others:
-        say(f"warning: {len(others)} of the masks in {prediction} have no reference and are left out: {_few(others)}")
+        say(
+            f"warning: {len(others)} of the masks in {prediction} have no reference and are left out: "
+            f"{first_three(others)}"
+        )
     return [(predictions[name], references[name]) for name in sorted(references)]
 
 
 def _masks_of(folder: Path) -> dict[str, Path]:
     """The masks of a folder by name; of several with one name, such as one mask in two formats, the first."""
+    from monai_r2unet.datasets.datalist import first_three
     from monai_r2unet.images.formats import stem_of
     from monai_r2unet.images.masks import preview_of
 
@@ -100,13 +107,10 @@ def _masks_of(folder: Path) -> dict[str, Path]:
             others.append(path.name)
     if others:
         say(
-            f"warning: {len(others)} of the masks in {folder} have the name of another and are left out: {_few(others)}"
+            f"warning: {len(others)} of the masks in {folder} have the name of another and are left out: "
+            f"{first_three(others)}"
         )
     return found
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _masks(prediction: Path, reference: Path) -> tuple[Any, Any]:
