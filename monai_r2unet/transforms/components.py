@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -87,9 +88,9 @@ class _OnCTd(MapTransform):
             changed[key] = MetaTensor(result, meta=mask.meta) if isinstance(mask, MetaTensor) else result
         return changed
 
+    @abstractmethod
     def labels_of(self, hu: npt.NDArray[Any], labels: Labels, spacing: Sequence[float]) -> Labels:
         """The new labels of arrays (Z, Y, X); spacing in mm, along (Z, Y, X)."""
-        raise NotImplementedError
 
 
 class RemoveBesideBodyd(_OnCTd):

@@ -717,6 +717,7 @@ def test_a_folder_named_by_a_number_is_found(tmp_path: Path, monkeypatch: pytest
     write_pairs(tmp_path / "in", list("ab"))
     prepare(tmp_path / "in", tmp_path / "2024")
     monkeypatch.chdir(tmp_path)
+    # No caller of ours gives a number, so the type does not allow it.
     assert load_datalist(2024, "training") == load_datalist("2024", "training")  # type: ignore[call-overload]
 
 
